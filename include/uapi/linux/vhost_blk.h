@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
+#ifndef _UAPI_LINUX_VHOST_BLK_H
+#define _UAPI_LINUX_VHOST_BLK_H
+/*
+ * Userspace interface of /dev/vhost-blk, an in-kernel virtio-blk back end.
+ *
+ * The generic vhost ioctls of <linux/vhost.h> come first: VHOST_SET_OWNER,
+ * features, memory table, rings. The ioctls below are vhost-blk's own. Every
+ * structure has a fixed size; reserved fields and unknown flags must be zero
+ * (EINVAL otherwise), so that they can get a meaning later.
+ *
+ * Documentation/virt/vhost-blk-uapi.rst describes each call with its errors.
+ */
+
+#include <linux/types.h>
+#include <linux/ioctl.h>
+#include <linux/vhost.h>
+
+/* Rings of one device, and the largest size of a ring (a power of two). */
+#define VHOST_BLK_MAX_RINGS	64
+#define VHOST_BLK_MAX_RING_SIZE	1024
+
+/* In an index field: all rings of the device. */
+#define VHOST_BLK_ALL_RINGS	0xffffffffU
+
+/* Longest spin that may be asked for, in microseconds. */
+#define VHOST_BLK_MAX_POLL_US	1000000U
+
+/*
+ * Give ring @index the disk that @fd is open on, and start it; -1 stops the
+ * ring and returns when nothing is in flight on it any more. Whether the disk
+ * can be written follows from the mode @fd was opened with.
+ */
+#define VHOST_BLK_SET_BACKEND	_IOW(VHOST_VIRTIO, 0x50, \
+				     struct vhost_vring_file)
+
+/* The guest's write cache is on: a write is stable only after a FLUSH. */
+#define VHOST_BLK_CONFIG_WRITEBACK	(1U << 0)
+
+/**
+ * struct vhost_blk_config - what of the virtio-blk configuration the kernel needs
+ * @flags:	VHOST_BLK_CONFIG_*; without WRITEBACK, or if the guest
+ *		negotiated neither VIRTIO_BLK_F_FLUSH nor
+ *		VIRTIO_BLK_F_CONFIG_WCE, every write is stable before it
+ *		completes
+ * @reserved:	must be zero
+ * @id:		what VIRTIO_BLK_T_GET_ID returns: 20 bytes, padded with NULs,
+ *		not terminated if all 20 are used
+ * @reserved2:	must be zero
+ *
+ * May be set at any time; holds for the requests fetched afterwards. A new
+ * file descriptor has WRITEBACK set and an empty @id.
+ */
+struct vhost_blk_config {
+	__u32 flags;
+	__u32 reserved;
+	__u8 id[20];
+	__u32 reserved2[25];
+};
+
+#define VHOST_BLK_SET_CONFIG	_IOW(VHOST_VIRTIO, 0x51, \
+				     struct vhost_blk_config)
+
+/**
+ * struct vhost_blk_poll - how a ring is polled
+ * @index:	ring, or VHOST_BLK_ALL_RINGS (not for VHOST_BLK_GET_POLL)
+ * @flags:	must be zero
+ * @poll_us:	spin for at most this long after the last progress before
+ *		going to sleep, in microseconds; 0: interrupt mode. The same
+ *		value as VHOST_SET_VRING_BUSYLOOP_TIMEOUT's
+ * @batch:	most requests taken from the ring before another ring of the
+ *		same worker gets its turn; 0 in VHOST_BLK_SET_POLL: the default
+ * @reserved:	must be zero
+ *
+ * A worker that serves several rings spins as long as the longest of them
+ * asks for.
+ */
+struct vhost_blk_poll {
+	__u32 index;
+	__u32 flags;
+	__u32 poll_us;
+	__u32 batch;
+	__u32 reserved[12];
+};
+
+#define VHOST_BLK_SET_POLL	_IOW(VHOST_VIRTIO, 0x52, struct vhost_blk_poll)
+#define VHOST_BLK_GET_POLL	_IOWR(VHOST_VIRTIO, 0x53, struct vhost_blk_poll)
+
+/**
+ * struct vhost_blk_worker - the thread that serves a ring
+ * @index:	ring (in)
+ * @worker_id:	its worker's number, as VHOST_NEW_WORKER gave it (out)
+ * @tid:	thread id in the caller's pid namespace, for
+ *		sched_setaffinity() (out)
+ * @reserved:	must be zero
+ */
+struct vhost_blk_worker {
+	__u32 index;
+	__u32 worker_id;
+	__s32 tid;
+	__u32 reserved[5];
+};
+
+#define VHOST_BLK_GET_WORKER	_IOWR(VHOST_VIRTIO, 0x54, \
+				      struct vhost_blk_worker)
+
+/* flags of struct vhost_blk_limits */
+#define VHOST_BLK_LIMIT_READ_ONLY	(1U << 0) /* by @fd's mode or the device */
+#define VHOST_BLK_LIMIT_WRITE_CACHE	(1U << 1) /* volatile write cache */
+#define VHOST_BLK_LIMIT_FUA		(1U << 2) /* forced unit access */
+#define VHOST_BLK_LIMIT_ROTATIONAL	(1U << 3)
+#define VHOST_BLK_LIMIT_POLL		(1U << 4) /* has polled queues */
+
+/**
+ * struct vhost_blk_limits - what the disk behind a file descriptor can do
+ * @fd:			the disk, attached or not (in)
+ * @flags:		VHOST_BLK_LIMIT_*
+ * @capacity:		in 512-byte sectors
+ * @logical_block:	smallest addressable unit, bytes
+ * @physical_block:	smallest unit written without read-modify-write, bytes
+ * @io_min:		preferred minimum I/O size, bytes
+ * @io_opt:		preferred I/O size, bytes; 0: none
+ * @dma_alignment:	mask of address and length bits that must be zero for
+ *			I/O without a bounce buffer
+ * @max_segments:	of one device request
+ * @max_segment_size:	bytes
+ * @max_sectors:	of one device request, 512-byte sectors
+ * @alignment_offset:	of the first physical block, bytes
+ * @reserved:		must be zero
+ *
+ * Hints for whoever makes up the guest's configuration space; guest requests
+ * beyond them are split or bounced.
+ */
+struct vhost_blk_limits {
+	__s32 fd;
+	__u32 flags;
+	__u64 capacity;
+	__u32 logical_block;
+	__u32 physical_block;
+	__u32 io_min;
+	__u32 io_opt;
+	__u32 dma_alignment;
+	__u32 max_segments;
+	__u32 max_segment_size;
+	__u32 max_sectors;
+	__u32 alignment_offset;
+	__u32 reserved[15];
+};
+
+#define VHOST_BLK_GET_LIMITS	_IOWR(VHOST_VIRTIO, 0x55, \
+				      struct vhost_blk_limits)
+
+/**
+ * struct vhost_blk_stats - counters of a ring since the device was opened
+ * @index:		ring, or VHOST_BLK_ALL_RINGS for their sum (in)
+ * @reserved:		must be zero
+ * @reads:		VIRTIO_BLK_T_IN completed without error
+ * @read_bytes:		their data
+ * @writes:		VIRTIO_BLK_T_OUT completed without error
+ * @write_bytes:	their data
+ * @flushes:		VIRTIO_BLK_T_FLUSH completed without error
+ * @get_ids:		VIRTIO_BLK_T_GET_ID completed without error
+ * @errors:		completed with VIRTIO_BLK_S_IOERR
+ * @unsupported:	completed with VIRTIO_BLK_S_UNSUPP
+ * @malformed:		chains without room for a header or a status
+ * @ring_errors:	violations of the ring itself; each stopped the ring
+ * @bounced:		requests whose data went through a bounce buffer
+ * @large:		requests that needed more than their inline vectors
+ * @inflight:		fetched and not completed now
+ * @kicks:		notifications from the guest
+ * @batches:		passes that found requests to fetch
+ * @signals:		used-buffer notifications considered (one per batch of
+ *			completions; event suppression may hold it back)
+ * @sleeps:		times the worker went idle
+ * @requeues:		times the worker's quantum ended and others got their turn
+ * @reserved2:		zero
+ */
+struct vhost_blk_stats {
+	__u32 index;
+	__u32 reserved;
+	__u64 reads;
+	__u64 read_bytes;
+	__u64 writes;
+	__u64 write_bytes;
+	__u64 flushes;
+	__u64 get_ids;
+	__u64 errors;
+	__u64 unsupported;
+	__u64 malformed;
+	__u64 ring_errors;
+	__u64 bounced;
+	__u64 large;
+	__u64 inflight;
+	__u64 kicks;
+	__u64 batches;
+	__u64 signals;
+	__u64 sleeps;
+	__u64 requeues;
+	__u64 reserved2[13];
+};
+
+#define VHOST_BLK_GET_STATS	_IOWR(VHOST_VIRTIO, 0x56, \
+				      struct vhost_blk_stats)
+
+#endif /* _UAPI_LINUX_VHOST_BLK_H */

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: GPL-2.0
+# Shared by the scripts under tools/: where things are, how they speak.
+# Sourced, never run; works from any directory.
+
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+out=${VHOST_BLK_OUT:-$top/out}
+mkdir -p "$out"
+
+say()  { printf '%s\n' "$*" >&2; }
+step() { printf '== %s\n' "$*" >&2; }
+die()  { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
+
+# as_root CMD...: run CMD as root, through sudo when we are not.
+as_root() {
+	if [ "$(id -u)" -eq 0 ]; then
+		"$@"
+	elif command -v sudo >/dev/null; then
+		sudo "$@"
+	else
+		die "needs root (or sudo) for: $*"
+	fi
+}
+
+# quiet LOG CMD...: run CMD with its output in LOG; show the tail when it fails.
+quiet() {
+	local log=$1
+	shift
+	mkdir -p "$(dirname "$log")"
+	if ! "$@" >"$log" 2>&1 </dev/null; then
+		say "failed: $*"
+		tail -n 40 "$log" >&2
+		say "(full log: $log)"
+		return 1
+	fi
+}
