@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * vhost-blk: start and stop of rings, and waiting for what is in flight.
+ */
+#include <linux/nospec.h>
+#include <linux/pagemap.h>
+#include <linux/slab.h>
+
+#include "vhost_blk.h"
+
+static void vhost_blk_backend_free_reqs(struct vhost_blk_vq *ring)
+{
+	kvfree(ring->reqs);
+	ring->reqs = NULL;
+	kvfree(ring->heads);
+	ring->heads = NULL;
+}
+
+static int vhost_blk_backend_alloc_reqs(struct vhost_blk_vq *ring)
+{
+	unsigned int i, num = ring->vq.num;
+
+	ring->reqs = kvcalloc(num, sizeof(*ring->reqs), GFP_KERNEL_ACCOUNT);
+	ring->heads = kvcalloc(num, sizeof(*ring->heads), GFP_KERNEL_ACCOUNT);
+	if (!ring->reqs || !ring->heads) {
+		vhost_blk_backend_free_reqs(ring);
+		return -ENOMEM;
+	}
+	for (i = 0; i < num; i++) {
+		ring->reqs[i].ring = ring;
+		ring->reqs[i].head = i;
+	}
+	return 0;
+}
+
+/*
+ * vhost core touches the used index alone before the ring runs. Find out now,
+ * and not from the poll loop, whether the rest is there.
+ */
+static bool vhost_blk_backend_ring_mapped(const struct vhost_virtqueue *vq)
+{
+	size_t desc = vq->num * sizeof(*vq->desc);
+	size_t avail = struct_size(vq->avail, ring, vq->num);
+	size_t used = struct_size(vq->used, ring, vq->num);
+
+	return !fault_in_readable((char __user *)vq->desc, desc) &&
+	       !fault_in_readable((char __user *)vq->avail, avail) &&
+	       !fault_in_writeable((char __user *)vq->used, used);
+}
+
+static int vhost_blk_backend_check_ring(struct vhost_blk_vq *ring)
+{
+	struct vhost_virtqueue *vq = &ring->vq;
+
+	if (vq->num > VHOST_BLK_MAX_RING_SIZE)
+		return -EINVAL;
+	if (!vhost_vq_is_setup(vq) || !vhost_blk_backend_ring_mapped(vq))
+		return -EFAULT;
+	return 0;
+}
+
+/* Make the ring take requests. */
+static int vhost_blk_backend_go(struct vhost_blk_vq *ring)
+{
+	struct vhost_virtqueue *vq = &ring->vq;
+	int ret;
+
+	mutex_lock(&vq->mutex);
+	ring->broken = false;
+	vhost_vq_set_backend(vq, ring->backend);
+	ret = vhost_vq_init_access(vq);
+	if (!ret && vq->kick)
+		ret = vhost_poll_start(&vq->poll, vq->kick);
+	if (ret)
+		vhost_vq_set_backend(vq, NULL);
+	mutex_unlock(&vq->mutex);
+	return ret;
+}
+
+static int vhost_blk_backend_start(struct vhost_blk_vq *ring, int fd)
+{
+	int ret;
+
+	if (ring->backend)
+		return -EBUSY;
+	ret = vhost_blk_backend_check_ring(ring);
+	if (ret)
+		return ret;
+	ring->backend = vhost_blk_bdev_open(fd);
+	if (IS_ERR(ring->backend)) {
+		ret = PTR_ERR(ring->backend);
+		goto err_backend;
+	}
+	ret = vhost_blk_backend_alloc_reqs(ring);
+	if (ret)
+		goto err_reqs;
+	ret = vhost_blk_backend_go(ring);
+	if (ret)
+		goto err_go;
+	vhost_blk_poll_add(ring);
+	return 0;
+
+err_go:
+	vhost_blk_backend_free_reqs(ring);
+err_reqs:
+	vhost_blk_bdev_close(ring->backend);
+err_backend:
+	ring->backend = NULL;
+	return ret;
+}
+
+/* Let the ring take no more requests. What is in flight goes on. */
+static void vhost_blk_backend_detach(struct vhost_blk_vq *ring)
+{
+	struct vhost_virtqueue *vq = &ring->vq;
+
+	mutex_lock(&vq->mutex);
+	vhost_vq_set_backend(vq, NULL);
+	if (vq->kick)
+		vhost_poll_stop(&vq->poll);
+	mutex_unlock(&vq->mutex);
+}
+
+/*
+ * Nothing is in flight: undo vhost_blk_backend_start(). Whoever takes the ring
+ * next needs the guest's notifications, so they are left on.
+ */
+static void vhost_blk_backend_finish(struct vhost_blk_vq *ring)
+{
+	struct vhost_virtqueue *vq = &ring->vq;
+
+	vhost_blk_poll_remove(ring);
+	mutex_lock(&vq->mutex);
+	if (current->mm == ring->blk->dev.mm)
+		vhost_enable_notify(&ring->blk->dev, vq);
+	vhost_blk_backend_free_reqs(ring);
+	vhost_blk_bdev_close(ring->backend);
+	ring->backend = NULL;
+	mutex_unlock(&vq->mutex);
+}
+
+static int vhost_blk_backend_drain(struct vhost_blk_vq *ring)
+{
+	return wait_event_killable(ring->drained, !READ_ONCE(ring->inflight)) ?
+		-EINTR : 0;
+}
+
+static int vhost_blk_backend_stop(struct vhost_blk_vq *ring)
+{
+	int ret;
+
+	if (!ring->backend)
+		return 0;
+	vhost_blk_backend_detach(ring);
+	ret = vhost_blk_backend_drain(ring);
+	if (!ret)
+		vhost_blk_backend_finish(ring);
+	return ret;
+}
+
+/**
+ * vhost_blk_backend_set - VHOST_BLK_SET_BACKEND
+ * @blk:	the device
+ * @argp:	struct vhost_vring_file
+ *
+ * Context: process, &vhost_dev.mutex held.
+ * Return: 0; -EFAULT (@argp, or the ring is not set up or not mapped),
+ * -ENOBUFS (no such ring), -EBUSY (it has a backend), -EINVAL (the ring is too
+ * large), -EINTR (killed while draining), -ENOMEM, or as
+ * vhost_blk_bdev_open().
+ */
+long vhost_blk_backend_set(struct vhost_blk *blk, void __user *argp)
+{
+	struct vhost_vring_file arg;
+	struct vhost_blk_vq *ring;
+
+	if (copy_from_user(&arg, argp, sizeof(arg)))
+		return -EFAULT;
+	if (arg.index >= VHOST_BLK_MAX_RINGS)
+		return -ENOBUFS;
+	ring = blk->rings[array_index_nospec(arg.index, VHOST_BLK_MAX_RINGS)];
+	if (arg.fd == VHOST_FILE_UNBIND)
+		return vhost_blk_backend_stop(ring);
+	return vhost_blk_backend_start(ring, arg.fd);
+}
+
+/**
+ * vhost_blk_backend_hold - fetch nothing for a while, or go on
+ * @blk:	the device
+ * @hold:	which
+ *
+ * Context: process, &vhost_dev.mutex held.
+ */
+void vhost_blk_backend_hold(struct vhost_blk *blk, bool hold)
+{
+	struct vhost_blk_vq *ring;
+	int i;
+
+	for (i = 0; i < VHOST_BLK_MAX_RINGS; i++) {
+		ring = blk->rings[i];
+		if (!ring->backend)
+			continue;
+		mutex_lock(&ring->vq.mutex);
+		WRITE_ONCE(ring->hold, hold);
+		mutex_unlock(&ring->vq.mutex);
+		if (!hold)
+			vhost_blk_poll_add(ring);
+	}
+}
+
+/**
+ * vhost_blk_backend_quiesce - wait until no ring has anything in flight
+ * @blk:	the device, held by vhost_blk_backend_hold()
+ *
+ * Context: process, &vhost_dev.mutex held.
+ * Return: 0 or -EINTR if killed.
+ */
+int vhost_blk_backend_quiesce(struct vhost_blk *blk)
+{
+	int i, ret = 0;
+
+	for (i = 0; i < VHOST_BLK_MAX_RINGS && !ret; i++)
+		ret = vhost_blk_backend_drain(blk->rings[i]);
+	return ret;
+}
+
+/**
+ * vhost_blk_backend_active - does any ring have a backend?
+ * @blk:	the device
+ *
+ * Context: process, &vhost_dev.mutex held.
+ */
+bool vhost_blk_backend_active(struct vhost_blk *blk)
+{
+	int i;
+
+	for (i = 0; i < VHOST_BLK_MAX_RINGS; i++)
+		if (blk->rings[i]->backend)
+			return true;
+	return false;
+}
+
+/**
+ * vhost_blk_backend_stop_all - stop every ring, whatever it takes
+ * @blk:	the device
+ *
+ * Does not depend on a worker, nor on an owner. Context: process,
+ * &vhost_dev.mutex held; sleeps until the last bio has ended.
+ */
+void vhost_blk_backend_stop_all(struct vhost_blk *blk)
+{
+	struct vhost_blk_vq *ring;
+	int i;
+
+	for (i = 0; i < VHOST_BLK_MAX_RINGS; i++)
+		if (blk->rings[i]->backend)
+			vhost_blk_backend_detach(blk->rings[i]);
+	for (i = 0; i < VHOST_BLK_MAX_RINGS; i++) {
+		ring = blk->rings[i];
+		if (!ring->backend)
+			continue;
+		wait_event(ring->drained, !READ_ONCE(ring->inflight));
+		vhost_blk_backend_finish(ring);
+	}
+}

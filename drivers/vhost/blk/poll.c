@@ -1,0 +1,415 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * vhost-blk: the poll loop.
+ *
+ * A poller runs as work on one of vhost core's workers and serves every ring
+ * that is attached to that worker. It goes round its rings as long as there is
+ * something to do, spins for poll_us after that, and then asks for
+ * notifications and sleeps.
+ */
+#include <linux/nospec.h>
+#include <linux/sched/clock.h>
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
+
+#include "vhost_blk.h"
+
+/*
+ * How long a poller may run before it lets the worker do something else. The
+ * worker takes its whole list at once, so a flush that is queued behind us
+ * waits until we return; nothing tells us that it is there.
+ */
+#define VHOST_BLK_QUANTUM_NS	(50 * NSEC_PER_USEC)
+
+static void vhost_blk_poll_work(struct vhost_work *work);
+
+/**
+ * vhost_blk_poll_init - prepare the poller that lies in a ring
+ * @ring:	being made; nobody else knows it
+ */
+void vhost_blk_poll_init(struct vhost_blk_vq *ring)
+{
+	vhost_work_init(&ring->own.work, vhost_blk_poll_work);
+	ring->own.vq = &ring->vq;
+	ring->poller = &ring->own;
+}
+
+static struct vhost_blk *vhost_blk_poller_blk(struct vhost_blk_poller *poller)
+{
+	return vhost_blk_vq(poller->vq)->blk;
+}
+
+/* Take the next ring out of @mask; NULL when there is none. */
+static struct vhost_blk_vq *vhost_blk_poll_next(struct vhost_blk *blk,
+						u64 *mask)
+{
+	struct vhost_blk_vq *ring;
+
+	if (!*mask)
+		return NULL;
+	ring = blk->rings[__ffs64(*mask)];
+	*mask &= *mask - 1;
+	return ring;
+}
+
+/* One turn: every ring that has something to do gets one batch served. */
+static unsigned int vhost_blk_poll_turn(struct vhost_blk_poller *poller)
+{
+	struct vhost_blk *blk = vhost_blk_poller_blk(poller);
+	u64 mask = READ_ONCE(poller->rings);
+	struct vhost_blk_vq *ring;
+	unsigned int progress = 0;
+	struct blk_plug plug;
+
+	blk_start_plug(&plug);
+	while ((ring = vhost_blk_poll_next(blk, &mask)))
+		if (vhost_blk_ring_has_work(ring))
+			progress += vhost_blk_ring_service(ring);
+	blk_finish_plug(&plug);
+	return progress;
+}
+
+/* The longest spin that one of the rings asks for. */
+static u64 vhost_blk_poll_ns(struct vhost_blk_poller *poller)
+{
+	struct vhost_blk *blk = vhost_blk_poller_blk(poller);
+	u64 mask = READ_ONCE(poller->rings);
+	struct vhost_blk_vq *ring;
+	u32 us = 0;
+
+	while ((ring = vhost_blk_poll_next(blk, &mask)))
+		us = max(us, READ_ONCE(ring->vq.busyloop_timeout));
+	return (u64)us * NSEC_PER_USEC;
+}
+
+/*
+ * Try to go to sleep. The order matters: first say that completions have to
+ * wake us and ask the guests for notifications, then look at everything once
+ * more. Whatever happens before the look is seen by it; whatever happens after
+ * it wakes us.
+ *
+ * Return: true if there is nothing to do and @poller may return.
+ */
+static bool vhost_blk_poll_idle(struct vhost_blk_poller *poller)
+{
+	struct vhost_blk *blk = vhost_blk_poller_blk(poller);
+	u64 mask = READ_ONCE(poller->rings);
+	struct vhost_blk_vq *ring;
+
+	WRITE_ONCE(poller->awake, false);
+	/* Pairs with llist_add() in vhost_blk_req_done(). */
+	smp_mb();
+	while ((ring = vhost_blk_poll_next(blk, &mask))) {
+		if (!vhost_blk_ring_idle(ring)) {
+			WRITE_ONCE(poller->awake, true);
+			return false;
+		}
+	}
+	poller->sleeps++;
+	return true;
+}
+
+/*
+ * The worker is being killed: it does not come back here. Nobody is awake any
+ * more, so completions take the way over the workqueue; those that believed we
+ * would see them are handed over now.
+ */
+static void vhost_blk_poll_dead(struct vhost_blk_poller *poller)
+{
+	struct vhost_blk *blk = vhost_blk_poller_blk(poller);
+	u64 mask = READ_ONCE(poller->rings);
+	struct vhost_blk_vq *ring;
+
+	WRITE_ONCE(poller->awake, false);
+	/* Pairs with llist_add() in vhost_blk_req_done(). */
+	smp_mb();
+	while ((ring = vhost_blk_poll_next(blk, &mask)))
+		queue_work(vhost_blk_drain_wq, &ring->drain_work);
+}
+
+static void vhost_blk_poll_requeue(struct vhost_blk_poller *poller)
+{
+	poller->requeues++;
+	if (!vhost_vq_work_queue(poller->vq, &poller->work))
+		vhost_blk_poll_dead(poller);
+}
+
+static void vhost_blk_poll_run(struct vhost_blk_poller *poller)
+{
+	struct vhost_blk *blk = vhost_blk_poller_blk(poller);
+	u64 now = local_clock();
+	u64 end = now + VHOST_BLK_QUANTUM_NS;
+	u64 spin_ns = vhost_blk_poll_ns(poller);
+	unsigned int progress;
+
+	if (READ_ONCE(blk->parked)) {
+		WRITE_ONCE(poller->awake, false);
+		return;
+	}
+	if (!rcu_access_pointer(poller->vq->worker)) {
+		vhost_blk_poll_dead(poller);
+		return;
+	}
+	WRITE_ONCE(poller->awake, true);
+
+	do {
+		progress = vhost_blk_poll_turn(poller);
+		now = local_clock();
+		if (progress)
+			poller->last = now;
+		else if (now - poller->last >= spin_ns &&
+			 vhost_blk_poll_idle(poller))
+			return;
+		cpu_relax();
+	} while (now < end && !need_resched() && !signal_pending(current));
+	vhost_blk_poll_requeue(poller);
+}
+
+static void vhost_blk_poll_work(struct vhost_work *work)
+{
+	vhost_blk_poll_run(container_of(work, struct vhost_blk_poller, work));
+}
+
+/**
+ * vhost_blk_poll_kick - a guest notified a ring
+ * @work:	the ring's &vhost_virtqueue.poll.work
+ *
+ * Context: the ring's worker.
+ */
+void vhost_blk_poll_kick(struct vhost_work *work)
+{
+	struct vhost_virtqueue *vq = container_of(work, struct vhost_virtqueue,
+						  poll.work);
+	struct vhost_blk_vq *ring = vhost_blk_vq(vq);
+
+	ring->stats.kicks++;
+	vhost_blk_poll_run(ring->poller);
+}
+
+/**
+ * vhost_blk_poll_wake - something is on a ring's done list, or may be fetched
+ * @ring:	the ring
+ *
+ * Context: any, inside an RCU read section: @ring and its worker are freed
+ * after a grace period.
+ */
+void vhost_blk_poll_wake(struct vhost_blk_vq *ring)
+{
+	struct vhost_blk_poller *poller = READ_ONCE(ring->poller);
+
+	if (READ_ONCE(poller->awake))
+		return;
+	if (!vhost_vq_work_queue(poller->vq, &poller->work))
+		queue_work(vhost_blk_drain_wq, &ring->drain_work);
+}
+
+/**
+ * vhost_blk_poll_park - let no poller run until vhost_blk_poll_unpark()
+ * @blk:	the device
+ *
+ * Requests that complete meanwhile wait on their rings. Context: process,
+ * &vhost_dev.mutex held.
+ */
+void vhost_blk_poll_park(struct vhost_blk *blk)
+{
+	lockdep_assert_held(&blk->dev.mutex);
+	WRITE_ONCE(blk->parked, true);
+	vhost_dev_flush(&blk->dev);
+}
+
+/* The ring that lends its poller to all rings of @ring's worker. */
+static struct vhost_blk_vq *vhost_blk_poll_leader(struct vhost_blk_vq *ring)
+{
+	struct vhost_blk *blk = ring->blk;
+	unsigned int i;
+
+	for (i = 0; i < ring->index; i++)
+		if (rcu_access_pointer(blk->vqs[i]->worker) ==
+		    rcu_access_pointer(ring->vq.worker))
+			break;
+	return blk->rings[i];
+}
+
+/**
+ * vhost_blk_poll_unpark - find out which poller serves which ring, and resume
+ * @blk:	the device, parked or new
+ *
+ * Context: process, &vhost_dev.mutex held.
+ */
+void vhost_blk_poll_unpark(struct vhost_blk *blk)
+{
+	struct vhost_blk_vq *ring;
+	int i;
+
+	lockdep_assert_held(&blk->dev.mutex);
+	for (i = 0; i < VHOST_BLK_MAX_RINGS; i++) {
+		ring = blk->rings[i];
+		ring->own.rings = 0;
+		WRITE_ONCE(ring->poller, &vhost_blk_poll_leader(ring)->own);
+		if (ring->backend)
+			ring->poller->rings |= BIT_ULL(i);
+	}
+	if (vhost_blk_backend_active(blk)) {
+		/*
+		 * A completion that still saw the old poller may queue it on
+		 * the ring's new worker: let that happen while all are parked.
+		 */
+		synchronize_rcu();
+		vhost_dev_flush(&blk->dev);
+	}
+	WRITE_ONCE(blk->parked, false);
+	rcu_read_lock();
+	for (i = 0; i < VHOST_BLK_MAX_RINGS; i++)
+		if (blk->rings[i]->backend)
+			vhost_blk_poll_wake(blk->rings[i]);
+	rcu_read_unlock();
+}
+
+/**
+ * vhost_blk_poll_add - a ring was started
+ * @ring:	the ring; its backend is set
+ *
+ * Context: process, &vhost_dev.mutex held.
+ */
+void vhost_blk_poll_add(struct vhost_blk_vq *ring)
+{
+	struct vhost_blk_poller *poller = ring->poller;
+
+	lockdep_assert_held(&ring->blk->dev.mutex);
+	WRITE_ONCE(poller->rings, poller->rings | BIT_ULL(ring->index));
+	/* The poller may be past its look at the rings: queue it anyway. */
+	vhost_vq_work_queue(poller->vq, &poller->work);
+}
+
+/**
+ * vhost_blk_poll_remove - a ring was stopped and is drained
+ * @ring:	the ring
+ *
+ * Context: process, &vhost_dev.mutex held.
+ */
+void vhost_blk_poll_remove(struct vhost_blk_vq *ring)
+{
+	struct vhost_blk_poller *poller = ring->poller;
+
+	lockdep_assert_held(&ring->blk->dev.mutex);
+	WRITE_ONCE(poller->rings, poller->rings & ~BIT_ULL(ring->index));
+}
+
+static void vhost_blk_poll_apply(struct vhost_blk_vq *ring,
+				 const struct vhost_blk_poll *poll)
+{
+	mutex_lock(&ring->vq.mutex);
+	ring->vq.busyloop_timeout = poll->poll_us;
+	ring->batch = poll->batch ?: VHOST_BLK_BATCH;
+	mutex_unlock(&ring->vq.mutex);
+}
+
+/**
+ * vhost_blk_poll_set - VHOST_BLK_SET_POLL
+ * @blk:	the device
+ * @argp:	struct vhost_blk_poll
+ *
+ * Context: process, &vhost_dev.mutex held.
+ * Return: 0, -EFAULT, -EINVAL, or -ENOBUFS for a ring that does not exist.
+ */
+long vhost_blk_poll_set(struct vhost_blk *blk, void __user *argp)
+{
+	struct vhost_blk_poll poll;
+	int i;
+
+	if (copy_from_user(&poll, argp, sizeof(poll)))
+		return -EFAULT;
+	if (poll.index >= VHOST_BLK_MAX_RINGS &&
+	    poll.index != VHOST_BLK_ALL_RINGS)
+		return -ENOBUFS;
+	if (poll.flags || poll.poll_us > VHOST_BLK_MAX_POLL_US ||
+	    poll.batch > VHOST_BLK_MAX_RING_SIZE ||
+	    memchr_inv(poll.reserved, 0, sizeof(poll.reserved)))
+		return -EINVAL;
+	for (i = 0; i < VHOST_BLK_MAX_RINGS; i++)
+		if (poll.index == VHOST_BLK_ALL_RINGS || poll.index == i)
+			vhost_blk_poll_apply(blk->rings[i], &poll);
+	return 0;
+}
+
+/**
+ * vhost_blk_poll_get - VHOST_BLK_GET_POLL
+ * @blk:	the device
+ * @argp:	struct vhost_blk_poll
+ *
+ * Context: process, &vhost_dev.mutex held.
+ * Return: 0, -EFAULT, -EINVAL, or -ENOBUFS for a ring that does not exist.
+ */
+long vhost_blk_poll_get(struct vhost_blk *blk, void __user *argp)
+{
+	struct vhost_blk_poll poll;
+	struct vhost_blk_vq *ring;
+
+	if (copy_from_user(&poll, argp, sizeof(poll)))
+		return -EFAULT;
+	if (poll.index >= VHOST_BLK_MAX_RINGS)
+		return -ENOBUFS;
+	if (poll.flags || memchr_inv(poll.reserved, 0, sizeof(poll.reserved)))
+		return -EINVAL;
+	ring = blk->rings[array_index_nospec(poll.index, VHOST_BLK_MAX_RINGS)];
+	poll.poll_us = ring->vq.busyloop_timeout;
+	poll.batch = ring->batch;
+	return copy_to_user(argp, &poll, sizeof(poll)) ? -EFAULT : 0;
+}
+
+/* Asks a worker who it is. */
+struct vhost_blk_whois {
+	struct vhost_work work;
+	struct completion done;
+	struct pid *pid;
+};
+
+static void vhost_blk_whois_work(struct vhost_work *work)
+{
+	struct vhost_blk_whois *whois = container_of(work, struct vhost_blk_whois,
+						     work);
+
+	whois->pid = get_task_pid(current, PIDTYPE_PID);
+	complete(&whois->done);
+}
+
+/**
+ * vhost_blk_poll_worker - VHOST_BLK_GET_WORKER
+ * @blk:	the device
+ * @argp:	struct vhost_blk_worker
+ *
+ * Context: process, &vhost_dev.mutex held.
+ * Return: 0, -EFAULT, -EINVAL, -ENOBUFS for a ring that does not exist, or
+ * -ESRCH if the worker was killed.
+ */
+long vhost_blk_poll_worker(struct vhost_blk *blk, void __user *argp)
+{
+	struct vhost_blk_whois whois;
+	struct vhost_blk_worker info;
+	struct vhost_worker *worker;
+	struct vhost_virtqueue *vq;
+
+	if (copy_from_user(&info, argp, sizeof(info)))
+		return -EFAULT;
+	if (info.index >= VHOST_BLK_MAX_RINGS)
+		return -ENOBUFS;
+	if (memchr_inv(info.reserved, 0, sizeof(info.reserved)))
+		return -EINVAL;
+	vq = blk->vqs[array_index_nospec(info.index, VHOST_BLK_MAX_RINGS)];
+
+	vhost_work_init(&whois.work, vhost_blk_whois_work);
+	init_completion(&whois.done);
+	if (!vhost_vq_work_queue(vq, &whois.work))
+		return -ESRCH;
+	wait_for_completion(&whois.done);
+	info.tid = pid_vnr(whois.pid);
+	put_pid(whois.pid);
+
+	rcu_read_lock();
+	worker = rcu_dereference(vq->worker);
+	info.worker_id = worker ? worker->id : 0;
+	rcu_read_unlock();
+	if (!worker)
+		return -ESRCH;
+	return copy_to_user(argp, &info, sizeof(info)) ? -EFAULT : 0;
+}

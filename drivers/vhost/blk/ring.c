@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * vhost-blk: chains in, used entries out, one signal a batch.
+ */
+#include "vhost_blk.h"
+
+/* Called with vq->mutex held, or as a hint without. */
+static bool vhost_blk_ring_may_fetch(struct vhost_blk_vq *ring)
+{
+	return READ_ONCE(ring->vq.private_data) && !READ_ONCE(ring->broken) &&
+	       !READ_ONCE(ring->hold);
+}
+
+/*
+ * A look at the available index without the ring's mutex: a hint. If guest
+ * memory cannot be read, say yes, so that the look under the mutex finds out.
+ */
+static bool vhost_blk_ring_has_avail(struct vhost_blk_vq *ring)
+{
+	struct vhost_virtqueue *vq = &ring->vq;
+	vring_avail_t __user *avail = READ_ONCE(vq->avail);
+	__virtio16 idx;
+
+	if (get_user(idx, &avail->idx))
+		return true;
+	return vhost16_to_cpu(vq, idx) != READ_ONCE(vq->last_avail_idx);
+}
+
+/**
+ * vhost_blk_ring_has_work - is it worth to lock the ring and look?
+ * @ring:	the ring
+ *
+ * Context: the ring's worker, no lock held.
+ */
+bool vhost_blk_ring_has_work(struct vhost_blk_vq *ring)
+{
+	if (!llist_empty(&ring->done))
+		return true;
+	return vhost_blk_ring_may_fetch(ring) && vhost_blk_ring_has_avail(ring);
+}
+
+/**
+ * vhost_blk_ring_break - the guest violated the ring: take no more from it
+ * @ring:	the ring
+ *
+ * What is in flight still completes. The guest's kicks are not listened to any
+ * more, so they cost nothing; vhost_blk_backend_set() starts afresh.
+ * Context: process, the ring's mutex held.
+ */
+void vhost_blk_ring_break(struct vhost_blk_vq *ring)
+{
+	struct vhost_virtqueue *vq = &ring->vq;
+
+	lockdep_assert_held(&vq->mutex);
+	WRITE_ONCE(ring->broken, true);
+	ring->stats.ring_errors++;
+	if (vq->kick)
+		vhost_poll_stop(&vq->poll);
+}
+
+/* Fetch and start at most a batch of requests. */
+static unsigned int vhost_blk_ring_fetch(struct vhost_blk_vq *ring)
+{
+	struct vhost_virtqueue *vq = &ring->vq;
+	unsigned int out, in, n;
+	struct vhost_blk_req *req;
+	int head;
+
+	if (!vhost_blk_ring_may_fetch(ring))
+		return 0;
+
+	vhost_disable_notify(&ring->blk->dev, vq);
+	for (n = 0; n < ring->batch; n++) {
+		head = vhost_get_vq_desc(vq, vq->iov, ARRAY_SIZE(vq->iov),
+					 &out, &in, NULL, NULL);
+		if (head == vq->num)
+			break;
+		if (unlikely(head < 0)) {
+			vhost_blk_ring_break(ring);
+			break;
+		}
+		req = &ring->reqs[head];
+		if (unlikely(req->busy)) {
+			vq_err(vq, "head %d is in flight already\n", head);
+			vhost_blk_ring_break(ring);
+			break;
+		}
+		req->busy = true;
+		ring->inflight++;
+		vhost_blk_req_start(req, out, in);
+	}
+	if (n)
+		ring->stats.batches++;
+	return n;
+}
+
+static void vhost_blk_ring_drop(struct vhost_blk_vq *ring, unsigned int n)
+{
+	ring->inflight -= n;
+	if (!ring->inflight)
+		wake_up_all(&ring->drained);
+}
+
+/* Put what the backend is through with on the used ring. */
+static unsigned int vhost_blk_ring_reap(struct vhost_blk_vq *ring)
+{
+	struct vhost_virtqueue *vq = &ring->vq;
+	struct vhost_blk_req *req, *next;
+	struct llist_node *list;
+	unsigned int n = 0;
+	u32 len;
+
+	list = llist_reverse_order(llist_del_all(&ring->done));
+	if (!list)
+		return 0;
+	llist_for_each_entry_safe(req, next, list, node) {
+		len = vhost_blk_req_complete(req);
+		ring->heads[n].id = cpu_to_vhost32(vq, req->head);
+		ring->heads[n].len = cpu_to_vhost32(vq, len);
+		req->busy = false;
+		n++;
+	}
+	if (current->mm == ring->blk->dev.mm) {
+		if (vhost_add_used_n(vq, ring->heads, NULL, n))
+			vhost_blk_ring_break(ring);
+		ring->stats.signals++;
+		vhost_signal(&ring->blk->dev, vq);
+	}
+	vhost_blk_ring_drop(ring, n);
+	return n;
+}
+
+/**
+ * vhost_blk_ring_service - complete what is done, then fetch a batch
+ * @ring:	the ring
+ *
+ * Context: the ring's worker, under a plug, no lock held.
+ * Return: how many requests were moved.
+ */
+unsigned int vhost_blk_ring_service(struct vhost_blk_vq *ring)
+{
+	unsigned int n;
+
+	mutex_lock(&ring->vq.mutex);
+	n = vhost_blk_ring_reap(ring);
+	n += vhost_blk_ring_fetch(ring);
+	mutex_unlock(&ring->vq.mutex);
+	return n;
+}
+
+/**
+ * vhost_blk_ring_idle - ask for notifications, then look once more
+ * @ring:	the ring
+ *
+ * vhost_enable_notify() compares the cached available index alone and says
+ * false when entries are cached but not consumed: both are looked at.
+ * Context: the ring's worker, &vhost_blk_poller.awake is false, no lock held.
+ * Return: false if there is something to do after all; notifications are off
+ * again then.
+ */
+bool vhost_blk_ring_idle(struct vhost_blk_vq *ring)
+{
+	struct vhost_virtqueue *vq = &ring->vq;
+	bool idle = true;
+
+	mutex_lock(&vq->mutex);
+	if (vhost_blk_ring_may_fetch(ring) &&
+	    (vhost_enable_notify(&ring->blk->dev, vq) ||
+	     vq->avail_idx != vq->last_avail_idx)) {
+		vhost_disable_notify(&ring->blk->dev, vq);
+		idle = false;
+	}
+	if (!llist_empty(&ring->done))
+		idle = false;
+	mutex_unlock(&vq->mutex);
+	return idle;
+}
+
+/**
+ * vhost_blk_ring_drain_work - complete requests of a ring without a worker
+ * @work:	&vhost_blk_vq.drain_work
+ *
+ * The owner was killed. Its memory is unpinned, but not written any more.
+ */
+void vhost_blk_ring_drain_work(struct work_struct *work)
+{
+	struct vhost_blk_vq *ring = container_of(work, struct vhost_blk_vq,
+						 drain_work);
+
+	mutex_lock(&ring->vq.mutex);
+	vhost_blk_ring_reap(ring);
+	mutex_unlock(&ring->vq.mutex);
+}
