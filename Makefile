@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# make help says what there is. The work is done by the scripts under tools/.
+
+# For which kernel: see tools/build/module.
+export KVER KSRC KOBJ W C
+
+# The kernels of the host VM, and vhost_blk.ko for each.
+stock = KSRC= KOBJ= KVER=$$(cat out/kernel/stock/version)
+debug = KSRC=out/kernel/debug KOBJ= KVER=
+
+all: module
+
+module:
+	+@tools/build/module
+
+module-stock:
+	@tools/setup/kernel stock
+	+@$(stock) tools/build/module
+
+module-debug:
+	@tools/setup/kernel debug
+	+@$(debug) tools/build/module
+
+demo:
+	@tools/demo
+
+check:
+	@tools/check
+
+lint:
+	@tools/check-lint
+
+selftest: module-stock
+	@tools/testing/run-selftests
+
+selftest-debug: module-debug
+	@tools/testing/run-selftests --kernel debug
+
+guest-test: module-stock qemu
+	@tools/vm/guest-test
+
+qemu:
+	@tools/setup/qemu
+
+patch:
+	@tools/build/patch
+
+install:
+	+@KVER=$${KVER:-$$(uname -r)} tools/build/module install
+
+clean:
+	rm -rf out/module out/lint out/patch out/vhost-blk-*.patch
+
+help:
+	@echo 'make               vhost_blk.ko for the running kernel (or the 6.12 of Debian, if that has no'
+	@echo '                   headers), in out/module/RELEASE/'
+	@echo '     KVER=RELEASE  for another kernel whose headers are installed'
+	@echo '     KSRC=TREE     for a built kernel tree; with KOBJ=DIR if it was built with O=DIR'
+	@echo '     W=1 C=2       more warnings, sparse'
+	@echo 'make demo          the whole path from nothing: host VM, guest, verified I/O'
+	@echo 'make check         everything that must pass'
+	@echo '  make lint        style, warnings, structure layout, the in-tree patch'
+	@echo '  make selftest    kselftests in a host VM with the stock 6.12 kernel'
+	@echo '  make selftest-debug   the same in a 7.3 kernel with every checker on'
+	@echo '  make guest-test  a nested guest on -device vhost-blk-pci'
+	@echo 'make qemu          QEMU with the vhost-blk devices, in out/qemu/'
+	@echo 'make patch         out/vhost-blk-7.3.patch for the kernel tree'
+	@echo 'make install       the module into /lib/modules (KVER=, KSRC= as above)'
+	@echo 'make clean         remove what was built of the module; kernels, QEMU and downloads stay in out/'
+
+.PHONY: all module module-stock module-debug demo check lint selftest selftest-debug guest-test \
+	qemu patch install clean help

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Brings an older vhost core up to the newest one's interface. Out of tree,
+ * the "../vhost.h" of drivers/vhost/blk is the kernel's own vhost.h followed
+ * by this file.
+ */
+#ifndef _VHOST_BLK_COMPAT_VHOST_H
+#define _VHOST_BLK_COMPAT_VHOST_H
+
+#include <linux/bug.h>
+
+/*
+ * Batches of used buffers for VIRTIO_F_IN_ORDER: @nheads says how many each
+ * entry of @heads stands for. A core without them completes one by one, so
+ * only NULL makes sense.
+ */
+#ifndef COMPAT_HAVE_VHOST_NHEADS
+static inline int compat_vhost_add_used_n(struct vhost_virtqueue *vq,
+					  struct vring_used_elem *heads,
+					  u16 *nheads, unsigned int count)
+{
+	WARN_ON_ONCE(nheads);
+	return vhost_add_used_n(vq, heads, count);
+}
+
+#define vhost_add_used_n compat_vhost_add_used_n
+
+static inline void
+compat_vhost_add_used_and_signal_n(struct vhost_dev *dev,
+				   struct vhost_virtqueue *vq,
+				   struct vring_used_elem *heads,
+				   u16 *nheads, unsigned int count)
+{
+	WARN_ON_ONCE(nheads);
+	vhost_add_used_and_signal_n(dev, vq, heads, count);
+}
+
+#define vhost_add_used_and_signal_n compat_vhost_add_used_and_signal_n
+#endif
+
+/* The same number of descriptors, for a core that counts them. */
+#ifndef COMPAT_HAVE_VHOST_DISCARD_NDESC
+static inline void compat_vhost_discard_vq_desc(struct vhost_virtqueue *vq,
+						int nbuf, unsigned int ndesc)
+{
+	vhost_discard_vq_desc(vq, nbuf);
+}
+
+#define vhost_discard_vq_desc compat_vhost_discard_vq_desc
+#endif
+
+/*
+ * The @ndesc that vhost_discard_vq_desc() wants back; nothing looks at it on a
+ * core whose vhost_discard_vq_desc() has no such argument.
+ */
+#ifndef COMPAT_HAVE_VHOST_GET_VQ_DESC_N
+static inline int vhost_get_vq_desc_n(struct vhost_virtqueue *vq,
+				      struct iovec iov[], unsigned int iov_size,
+				      unsigned int *out_num,
+				      unsigned int *in_num,
+				      struct vhost_log *log,
+				      unsigned int *log_num,
+				      unsigned int *ndesc)
+{
+	*ndesc = 0;
+	return vhost_get_vq_desc(vq, iov, iov_size, out_num, in_num,
+				 log, log_num);
+}
+#endif
+
+#endif /* _VHOST_BLK_COMPAT_VHOST_H */
