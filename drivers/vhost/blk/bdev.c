@@ -7,6 +7,7 @@
 #include <linux/fs.h>
 #include <linux/pagemap.h>
 #include <linux/slab.h>
+#include <linux/task_io_accounting_ops.h>
 
 #include "vhost_blk.h"
 
@@ -278,6 +279,8 @@ void vhost_blk_bdev_write(struct vhost_blk_req *req)
 
 	if (vhost_blk_bdev_writethrough(req->ring))
 		opf |= REQ_FUA;
+	/* As direct I/O does; submit_bio() accounts reads alone. */
+	task_io_account_write(req->len);
 	vhost_blk_bdev_sync_cache(req);
 	vhost_blk_bdev_submit(req, opf);
 }

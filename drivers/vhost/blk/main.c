@@ -12,6 +12,9 @@
 
 #include "vhost_blk.h"
 
+#define CREATE_TRACE_POINTS
+#include "trace.h"
+
 /*
  * What the guest may negotiate: ring features that vhost core handles, and
  * those of virtio-blk that this module serves or that live in the
@@ -121,9 +124,11 @@ static long vhost_blk_set_owner(struct vhost_blk *blk)
 	long ret;
 
 	ret = vhost_dev_set_owner(&blk->dev);
-	if (!ret)
-		vhost_blk_poll_unpark(blk);
-	return ret;
+	if (ret)
+		return ret;
+	blk->owner = task_tgid_nr(current);
+	vhost_blk_poll_unpark(blk);
+	return 0;
 }
 
 static long vhost_blk_reset_owner(struct vhost_blk *blk)

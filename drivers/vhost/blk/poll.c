@@ -12,7 +12,7 @@
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 
-#include "vhost_blk.h"
+#include "trace.h"
 
 /*
  * How long a poller may run before it lets the worker do something else. The
@@ -93,7 +93,7 @@ static u64 vhost_blk_poll_ns(struct vhost_blk_poller *poller)
 static bool vhost_blk_poll_idle(struct vhost_blk_poller *poller)
 {
 	struct vhost_blk *blk = vhost_blk_poller_blk(poller);
-	u64 mask = READ_ONCE(poller->rings);
+	u64 rings = READ_ONCE(poller->rings), mask = rings;
 	struct vhost_blk_vq *ring;
 
 	WRITE_ONCE(poller->awake, false);
@@ -106,6 +106,7 @@ static bool vhost_blk_poll_idle(struct vhost_blk_poller *poller)
 		}
 	}
 	poller->sleeps++;
+	trace_vhost_blk_poll_idle(blk, rings, poller->sleeps);
 	return true;
 }
 

@@ -6,7 +6,7 @@
  * as a chain but not as a request is completed with a status; it does not stop
  * the ring.
  */
-#include "vhost_blk.h"
+#include "trace.h"
 
 /* End a request that never reaches the backend. */
 static void vhost_blk_req_fail(struct vhost_blk_req *req, u8 status)
@@ -124,6 +124,7 @@ void vhost_blk_req_start(struct vhost_blk_req *req, unsigned int out,
 	struct iov_iter out_iter, in_iter;
 	struct virtio_blk_outhdr hdr;
 	size_t in_len;
+	u32 type;
 
 	req->status = VIRTIO_BLK_S_OK;
 	req->len = 0;
@@ -143,8 +144,9 @@ void vhost_blk_req_start(struct vhost_blk_req *req, unsigned int out,
 	}
 	iov_iter_init(&in_iter, ITER_DEST, in_iov, in, in_len - 1);
 	req->sector = vhost64_to_cpu(vq, hdr.sector);
-	vhost_blk_req_parse(req, vhost32_to_cpu(vq, hdr.type), &out_iter,
-			    &in_iter);
+	type = vhost32_to_cpu(vq, hdr.type);
+	trace_vhost_blk_req_start(req, type);
+	vhost_blk_req_parse(req, type, &out_iter, &in_iter);
 }
 
 /**
@@ -209,6 +211,7 @@ u32 vhost_blk_req_complete(struct vhost_blk_req *req)
 	if (req->nr_bios)
 		vhost_blk_bdev_release(req);
 	vhost_blk_req_count(req);
+	trace_vhost_blk_req_complete(req);
 	if (!req->status && req->execute != vhost_blk_bdev_write)
 		len = req->len;
 	if (!req->status_addr || current->mm != req->ring->blk->dev.mm ||

@@ -2,7 +2,7 @@
 /*
  * vhost-blk: chains in, used entries out, one signal a batch.
  */
-#include "vhost_blk.h"
+#include "trace.h"
 
 /* Called with vq->mutex held, or as a hint without. */
 static bool vhost_blk_ring_may_fetch(struct vhost_blk_vq *ring)
@@ -54,6 +54,7 @@ void vhost_blk_ring_break(struct vhost_blk_vq *ring)
 	lockdep_assert_held(&vq->mutex);
 	WRITE_ONCE(ring->broken, true);
 	ring->stats.ring_errors++;
+	trace_vhost_blk_ring_break(ring);
 	if (vq->kick)
 		vhost_poll_stop(&vq->poll);
 }

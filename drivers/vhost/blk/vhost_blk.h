@@ -178,12 +178,14 @@ struct vhost_blk_vq {
 /**
  * struct vhost_blk - an open /dev/vhost-blk
  * @dev:	vhost core's part
+ * @owner:	process id of the owner, for traces
  * @parked:	pollers return at once
  * @vqs:	for vhost core
  * @rings:	the rings, each allocated by itself
  */
 struct vhost_blk {
 	struct vhost_dev dev;
+	pid_t owner;
 	bool parked;
 	struct vhost_virtqueue *vqs[VHOST_BLK_MAX_RINGS];
 	struct vhost_blk_vq *rings[VHOST_BLK_MAX_RINGS];
