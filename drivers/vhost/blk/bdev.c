@@ -11,6 +11,19 @@
 
 #include "vhost_blk.h"
 
+/*
+ * Drivers of devices with large blocks take it for granted that a vector holds
+ * whole blocks, and corrupt memory if one does not (null_blk up to 6.12), so
+ * there the block size counts as well.
+ */
+static unsigned int vhost_blk_bdev_dma_mask(struct block_device *bdev)
+{
+	unsigned int block = bdev_logical_block_size(bdev);
+	unsigned int mask = bdev_dma_alignment(bdev);
+
+	return block > SECTOR_SIZE ? mask | (block - 1) : mask;
+}
+
 static void vhost_blk_bdev_init(struct vhost_blk_backend *backend,
 				struct file *file)
 {
@@ -19,7 +32,7 @@ static void vhost_blk_bdev_init(struct vhost_blk_backend *backend,
 	backend->file = file;
 	backend->bdev = bdev;
 	backend->writable = file->f_mode & FMODE_WRITE;
-	backend->dma_mask = bdev_dma_alignment(bdev);
+	backend->dma_mask = vhost_blk_bdev_dma_mask(bdev);
 	backend->virt_mask = queue_virt_boundary(bdev_get_queue(bdev));
 	backend->block_mask = bdev_logical_block_size(bdev) - 1;
 	backend->max_segs = bdev_max_segments(bdev);

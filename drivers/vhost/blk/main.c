@@ -222,6 +222,9 @@ static long vhost_blk_core_ioctl(struct vhost_blk *blk, unsigned int cmd,
 	case VHOST_FREE_WORKER:
 	case VHOST_ATTACH_VRING_WORKER:
 	case VHOST_GET_VRING_WORKER:
+		ret = vhost_dev_check_owner(&blk->dev);
+		if (ret)
+			return ret;
 		vhost_blk_poll_park(blk);
 		ret = vhost_worker_ioctl(&blk->dev, cmd, argp);
 		vhost_blk_poll_unpark(blk);
