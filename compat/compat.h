@@ -14,6 +14,20 @@
 #error "compat_config.h is missing: build with make, which calls tools/build/module"
 #endif
 
+/* <linux/slab.h>: GFP_KERNEL unless the last argument says otherwise */
+#ifndef COMPAT_HAVE_KZALLOC_OBJ
+#define compat_second(first, second, ...)	second
+#define compat_gfp(...)	compat_second(, ##__VA_ARGS__, GFP_KERNEL)
+#define kzalloc_obj(obj, ...) \
+	((typeof(obj) *)kzalloc(sizeof(obj), compat_gfp(__VA_ARGS__)))
+#define kzalloc_objs(obj, n, ...) \
+	((typeof(obj) *)kcalloc(n, sizeof(obj), compat_gfp(__VA_ARGS__)))
+#define kvzalloc_obj(obj, ...) \
+	((typeof(obj) *)kvzalloc(sizeof(obj), compat_gfp(__VA_ARGS__)))
+#define kvzalloc_objs(obj, n, ...) \
+	((typeof(obj) *)kvcalloc(n, sizeof(obj), compat_gfp(__VA_ARGS__)))
+#endif
+
 /* <linux/blkdev.h> */
 #ifndef COMPAT_HAVE_BDEV_ROT
 #define bdev_rot(bdev)	(!bdev_nonrot(bdev))
