@@ -1,0 +1,1100 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The interface of /dev/vhost-blk: every ioctl, what it does and how it fails.
+ * Documentation/virt/vhost-blk-uapi.rst is the other half of this file.
+ */
+#include <grp.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include "suite.h"
+
+#define OFFERED (BIT64(VIRTIO_F_NOTIFY_ON_EMPTY) |	\
+		 BIT64(VIRTIO_F_ANY_LAYOUT) |		\
+		 BIT64(VIRTIO_F_VERSION_1) |		\
+		 BIT64(VIRTIO_RING_F_INDIRECT_DESC) |	\
+		 BIT64(VIRTIO_RING_F_EVENT_IDX) |	\
+		 BIT64(VIRTIO_BLK_F_SIZE_MAX) |		\
+		 BIT64(VIRTIO_BLK_F_SEG_MAX) |		\
+		 BIT64(VIRTIO_BLK_F_GEOMETRY) |		\
+		 BIT64(VIRTIO_BLK_F_RO) |		\
+		 BIT64(VIRTIO_BLK_F_BLK_SIZE) |		\
+		 BIT64(VIRTIO_BLK_F_FLUSH) |		\
+		 BIT64(VIRTIO_BLK_F_TOPOLOGY) |		\
+		 BIT64(VIRTIO_BLK_F_CONFIG_WCE) |	\
+		 BIT64(VIRTIO_BLK_F_MQ))
+
+#define UNMAPPED_PTR ((void *)0x1000)
+
+/* The kernel's number of this thread's memory, as zeroed as can be. */
+union any_arg {
+	struct vhost_vring_state state;
+	struct vhost_vring_file file;
+	struct vhost_vring_addr addr;
+	struct vhost_vring_worker worker;
+	struct vhost_worker_state worker_state;
+	struct vhost_memory memory;
+	struct vhost_blk_config config;
+	struct vhost_blk_poll poll;
+	struct vhost_blk_worker blk_worker;
+	struct vhost_blk_limits limits;
+	struct vhost_blk_stats stats;
+	uint64_t u64;
+	uint8_t pad[1024];
+};
+
+/* All that a driver of ours may call, and how. */
+static const struct {
+	const char *name;
+	unsigned long req;
+	bool indexed;	/* begins with the number of a ring */
+	bool all;	/* VHOST_BLK_ALL_RINGS is fine */
+	bool owner;	/* for the owner alone */
+	bool arg;	/* takes a pointer */
+} ioctls[] = {
+#define IOC(name, ...) { #name, name, __VA_ARGS__ }
+	/*				indexed	all	owner	arg */
+	IOC(VHOST_GET_FEATURES,		false,	false,	false,	true),
+	IOC(VHOST_SET_FEATURES,		false,	false,	true,	true),
+	IOC(VHOST_RESET_OWNER,		false,	false,	true,	false),
+	IOC(VHOST_SET_MEM_TABLE,	false,	false,	true,	true),
+	IOC(VHOST_SET_VRING_NUM,	true,	false,	true,	true),
+	IOC(VHOST_SET_VRING_BASE,	true,	false,	true,	true),
+	IOC(VHOST_GET_VRING_BASE,	true,	false,	true,	true),
+	IOC(VHOST_SET_VRING_ADDR,	true,	false,	true,	true),
+	IOC(VHOST_SET_VRING_KICK,	true,	false,	true,	true),
+	IOC(VHOST_SET_VRING_CALL,	true,	false,	true,	true),
+	IOC(VHOST_SET_VRING_ERR,	true,	false,	true,	true),
+	IOC(VHOST_SET_VRING_BUSYLOOP_TIMEOUT, true, false, true, true),
+	IOC(VHOST_GET_VRING_BUSYLOOP_TIMEOUT, true, false, true, true),
+	IOC(VHOST_NEW_WORKER,		false,	false,	true,	true),
+	IOC(VHOST_FREE_WORKER,		false,	false,	true,	true),
+	IOC(VHOST_ATTACH_VRING_WORKER,	true,	false,	true,	true),
+	IOC(VHOST_GET_VRING_WORKER,	true,	false,	true,	true),
+	IOC(VHOST_BLK_SET_BACKEND,	true,	false,	true,	true),
+	IOC(VHOST_BLK_SET_CONFIG,	false,	false,	true,	true),
+	IOC(VHOST_BLK_SET_POLL,		true,	true,	true,	true),
+	IOC(VHOST_BLK_GET_POLL,		true,	false,	true,	true),
+	IOC(VHOST_BLK_GET_WORKER,	true,	false,	true,	true),
+	IOC(VHOST_BLK_GET_LIMITS,	false,	false,	false,	true),
+	IOC(VHOST_BLK_GET_STATS,	true,	true,	true,	true),
+#undef IOC
+};
+
+#define EXPECT_IOCTL(i, want, got) EXPECT_EQ(want, got) {	\
+	TH_LOG("in %s", ioctls[i].name);				\
+}
+
+/* Without an owner. */
+
+FIXTURE(unowned) {
+	struct vdev d;
+};
+
+FIXTURE_SETUP(unowned)
+{
+	self->d.fd = open(VHOST_BLK_DEV, O_RDWR | O_CLOEXEC);
+	ASSERT_LE(0, self->d.fd);
+}
+
+FIXTURE_TEARDOWN(unowned)
+{
+	close(self->d.fd);
+}
+
+TEST_F(unowned, features_offered_are_exactly_these)
+{
+	uint64_t features = 0;
+
+	ASSERT_EQ(0, vdev_ioctl(&self->d, VHOST_GET_FEATURES, &features));
+	EXPECT_EQ(OFFERED, features) {
+		TH_LOG("missing 0x%llx, too many 0x%llx",
+		       (unsigned long long)(OFFERED & ~features),
+		       (unsigned long long)(features & ~OFFERED));
+	}
+}
+
+TEST_F(unowned, everything_else_needs_an_owner)
+{
+	union any_arg arg;
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(ioctls); i++) {
+		memset(&arg, 0, sizeof(arg));
+		if (ioctls[i].owner)
+			EXPECT_IOCTL(i, -EPERM, vdev_ioctl(&self->d, ioctls[i].req, &arg));
+	}
+}
+
+TEST_F(unowned, limits_need_no_owner)
+{
+	struct vhost_blk_limits limits = {};
+	struct blkdev disk;
+
+	OPEN_DISK(&disk, BLKDEV_NULL_512);
+	limits.fd = disk.fd;
+	EXPECT_EQ(0, vdev_ioctl(&self->d, VHOST_BLK_GET_LIMITS, &limits));
+	EXPECT_EQ(disk.sectors, limits.capacity);
+}
+
+TEST_F(unowned, one_owner_only)
+{
+	EXPECT_EQ(0, vdev_ioctl(&self->d, VHOST_SET_OWNER, NULL));
+	EXPECT_EQ(-EBUSY, vdev_ioctl(&self->d, VHOST_SET_OWNER, NULL));
+}
+
+TEST_F(unowned, read_and_write_are_refused)
+{
+	char buf[64] = {};
+
+	EXPECT_EQ(-1, read(self->d.fd, buf, sizeof(buf)));
+	EXPECT_EQ(EINVAL, errno);
+	EXPECT_EQ(-1, write(self->d.fd, buf, sizeof(buf)));
+	EXPECT_EQ(EINVAL, errno);
+}
+
+TEST_F(unowned, opened_by_root_alone)
+{
+	pid_t pid = fork();
+	int status;
+
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		if (setgroups(0, NULL) || setgid(65534) || setuid(65534))
+			_exit(2);
+		_exit(open(VHOST_BLK_DEV, O_RDWR) < 0 && errno == EACCES ? 0 : 1);
+	}
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, status);
+}
+
+/* With an owner, two rings made known, and a disk. */
+
+FIXTURE(uapi) {
+	struct vdev d;
+	struct vq *q, *q1;
+	struct blkdev disk;
+	int splats;
+};
+
+FIXTURE_SETUP(uapi)
+{
+	self->splats = kernel_splats();
+	OPEN_DISK(&self->disk, BLKDEV_NULL_512);
+	ASSERT_EQ(0, vdev_open(&self->d, DRIVER_FEATURES, MEM_SIZE));
+	ASSERT_EQ(0, vq_setup(&self->d, 0, 128, &self->q));
+	ASSERT_EQ(0, vq_setup(&self->d, 1, 128, &self->q1));
+}
+
+FIXTURE_TEARDOWN(uapi)
+{
+	vdev_close(&self->d);
+	blkdev_close(&self->disk);
+	EXPECT_NO_SPLAT(self->splats);
+}
+
+TEST_F(uapi, ring_numbers_out_of_range_are_enobufs)
+{
+	static const unsigned int bad[] = {
+		VHOST_BLK_MAX_RINGS, VHOST_BLK_MAX_RINGS + 1, 0x7fffffff,
+		0x80000000, 0xfffffffe, VHOST_BLK_ALL_RINGS,
+	};
+	union any_arg arg;
+	unsigned int i, j;
+
+	for (i = 0; i < ARRAY_SIZE(ioctls); i++) {
+		for (j = 0; j < ARRAY_SIZE(bad); j++) {
+			if (!ioctls[i].indexed ||
+			    (ioctls[i].all && bad[j] == VHOST_BLK_ALL_RINGS))
+				continue;
+			memset(&arg, 0, sizeof(arg));
+			arg.state.index = bad[j];
+			EXPECT_IOCTL(i, -ENOBUFS, vdev_ioctl(&self->d, ioctls[i].req, &arg));
+		}
+	}
+}
+
+TEST_F(uapi, unreadable_arguments_are_efault)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(ioctls); i++) {
+		/* this one makes the worker first: nothing to read */
+		if (!ioctls[i].arg || ioctls[i].req == VHOST_NEW_WORKER)
+			continue;
+		EXPECT_IOCTL(i, -EFAULT, vdev_ioctl(&self->d, ioctls[i].req, NULL));
+		EXPECT_IOCTL(i, -EFAULT, vdev_ioctl(&self->d, ioctls[i].req, UNMAPPED_PTR));
+	}
+}
+
+TEST_F(uapi, unknown_ioctls_are_enotty)
+{
+	static const unsigned long unknown[] = {
+		_IOW(VHOST_VIRTIO, 0x5f, struct vhost_blk_stats),
+		_IOW(VHOST_VIRTIO, 0x57, struct vhost_vring_file),
+		/* known number, but the size or the direction differs */
+		_IOW(VHOST_VIRTIO, 0x50, struct vhost_blk_stats),
+		_IOR(VHOST_VIRTIO, 0x50, struct vhost_vring_file),
+		VHOST_NET_SET_BACKEND, VHOST_VSOCK_SET_RUNNING, VHOST_SCSI_SET_ENDPOINT,
+		_IO('x', 0),
+	};
+	union any_arg arg;
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(unknown); i++) {
+		memset(&arg, 0, sizeof(arg));
+		EXPECT_EQ(-ENOTTY, vdev_ioctl(&self->d, unknown[i], &arg)) {
+			TH_LOG("ioctl 0x%lx", unknown[i]);
+		}
+	}
+}
+
+TEST_F(uapi, another_process_is_not_the_owner)
+{
+	union any_arg arg;
+	unsigned int i;
+	int status;
+	pid_t pid;
+
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		for (i = 0; i < ARRAY_SIZE(ioctls); i++) {
+			memset(&arg, 0, sizeof(arg));
+			if (ioctls[i].owner &&
+			    vdev_ioctl(&self->d, ioctls[i].req, &arg) != -EPERM)
+				_exit(1 + i);
+		}
+		_exit(0);
+	}
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	ASSERT_TRUE(WIFEXITED(status));
+	EXPECT_EQ(0, WEXITSTATUS(status)) {
+		TH_LOG("%s", ioctls[WEXITSTATUS(status) - 1].name);
+	}
+}
+
+TEST_F(uapi, features_not_offered_are_eopnotsupp)
+{
+	uint64_t features;
+	unsigned int i;
+
+	for (i = 0; i < 64; i++) {
+		features = BIT64(i);
+		EXPECT_EQ(OFFERED & BIT64(i) ? 0 : -EOPNOTSUPP,
+			  vdev_ioctl(&self->d, VHOST_SET_FEATURES, &features)) {
+			TH_LOG("feature bit %u", i);
+		}
+	}
+	features = OFFERED;
+	EXPECT_EQ(0, vdev_ioctl(&self->d, VHOST_SET_FEATURES, &features));
+}
+
+TEST_F(uapi, features_are_fixed_while_a_ring_runs)
+{
+	ASSERT_EQ(0, vq_start(self->q, self->disk.fd));
+	EXPECT_EQ(-EBUSY, vdev_ioctl(&self->d, VHOST_SET_FEATURES,
+				     &self->d.features));
+	ASSERT_EQ(0, vq_stop(self->q));
+	EXPECT_EQ(0, vdev_ioctl(&self->d, VHOST_SET_FEATURES,
+				&self->d.features));
+}
+
+/* What a backend may not be: errors of SET_BACKEND and GET_LIMITS alike. */
+#define EXPECT_NO_BACKEND(err, f) do {					\
+	struct vhost_blk_limits _limits = { .fd = f };			\
+	EXPECT_EQ(err, vq_start(self->q, f));				\
+	EXPECT_EQ(err, vdev_ioctl(&self->d, VHOST_BLK_GET_LIMITS, &_limits)); \
+} while (0)
+
+TEST_F(uapi, a_backend_that_is_no_disk_is_enotblk)
+{
+	int pipes[2], pair[2], fd;
+
+	fd = open("/", O_RDONLY | O_DIRECTORY);
+	ASSERT_LE(0, fd);
+	EXPECT_NO_BACKEND(-ENOTBLK, fd);
+	close(fd);
+
+	fd = open("/dev/null", O_RDWR);
+	ASSERT_LE(0, fd);
+	EXPECT_NO_BACKEND(-ENOTBLK, fd);
+	close(fd);
+
+	fd = memfd_create("image", 0);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, ftruncate(fd, 1 << 20));
+	EXPECT_NO_BACKEND(-ENOTBLK, fd);
+	close(fd);
+
+	ASSERT_EQ(0, pipe(pipes));
+	EXPECT_NO_BACKEND(-ENOTBLK, pipes[0]);
+	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM, 0, pair));
+	EXPECT_NO_BACKEND(-ENOTBLK, pair[0]);
+	EXPECT_NO_BACKEND(-ENOTBLK, self->d.fd);
+	EXPECT_NO_BACKEND(-ENOTBLK, self->q->kick);
+	ASSERT_EQ(0, vq_start(self->q, self->disk.fd));
+}
+
+TEST_F(uapi, a_backend_that_is_closed_or_unreadable_is_ebadf)
+{
+	struct vhost_blk_limits limits = { .fd = -1 };
+	int fd;
+
+	fd = dup(self->disk.fd);
+	close(fd);
+	EXPECT_NO_BACKEND(-EBADF, fd);
+	EXPECT_NO_BACKEND(-EBADF, 1 << 20);
+	EXPECT_NO_BACKEND(-EBADF, -2);
+	EXPECT_EQ(-EBADF, vdev_ioctl(&self->d, VHOST_BLK_GET_LIMITS, &limits));
+
+	fd = open(self->disk.path, O_WRONLY);
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(-EBADF, vq_start(self->q, fd));
+	close(fd);
+
+	fd = open(self->disk.path, O_PATH);
+	ASSERT_LE(0, fd);
+	EXPECT_NO_BACKEND(-EBADF, fd);
+	close(fd);
+}
+
+TEST_F(uapi, a_ring_that_runs_refuses_another_backend)
+{
+	struct blkdev other;
+
+	OPEN_DISK(&other, BLKDEV_NULL_4K);
+	ASSERT_EQ(0, vq_start(self->q, self->disk.fd));
+	EXPECT_EQ(-EBUSY, vq_start(self->q, self->disk.fd));
+	EXPECT_EQ(-EBUSY, vq_start(self->q, other.fd));
+	/* the other ring may have another disk */
+	EXPECT_EQ(0, vq_start(self->q1, other.fd));
+	ASSERT_EQ(0, vq_stop(self->q));
+	EXPECT_EQ(0, vq_start(self->q, other.fd));
+	EXPECT_EQ(0, blk_flush(self->q));
+}
+
+TEST_F(uapi, stopping_an_idle_or_unknown_ring_is_fine)
+{
+	EXPECT_EQ(0, vq_stop(self->q));
+	EXPECT_EQ(0, vq_stop(self->q));
+	EXPECT_EQ(0, vdev_file(&self->d, VHOST_BLK_SET_BACKEND, 63, -1));
+}
+
+TEST_F(uapi, the_disk_stays_open_while_attached)
+{
+	int fd = open(self->disk.path, O_RDWR);
+	int refs = module_refs("null_blk");
+	char buf[512];
+
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, vq_start(self->q, fd));
+	close(fd);
+	EXPECT_EQ(0, blk_read(self->q, 0, buf, sizeof(buf)));
+	EXPECT_EQ(refs, module_refs("null_blk"));
+	ASSERT_EQ(0, vq_stop(self->q));
+	EXPECT_EQ(refs - 1, module_refs_settle("null_blk", refs - 1, 1000));
+}
+
+TEST_F(uapi, ring_sizes_are_powers_of_two_up_to_1024)
+{
+	static const unsigned int bad[] = {
+		0, 3, 5, 12, 100, 1023, 1025, 2048, 32768, 65535, 65536, 1U << 31,
+	};
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(bad); i++)
+		EXPECT_EQ(-EINVAL, vdev_state(&self->d, VHOST_SET_VRING_NUM,
+					      0, bad[i])) {
+			TH_LOG("ring size %u", bad[i]);
+		}
+	for (i = 1; i <= VHOST_BLK_MAX_RING_SIZE; i *= 2)
+		EXPECT_EQ(0, vdev_state(&self->d, VHOST_SET_VRING_NUM, 0, i)) {
+			TH_LOG("ring size %u", i);
+		}
+}
+
+TEST_F(uapi, size_and_base_are_fixed_while_the_ring_runs)
+{
+	ASSERT_EQ(0, vq_start(self->q, self->disk.fd));
+	EXPECT_EQ(-EBUSY, vdev_state(&self->d, VHOST_SET_VRING_NUM, 0, 64));
+	EXPECT_EQ(-EBUSY, vdev_state(&self->d, VHOST_SET_VRING_BASE, 0, 0));
+	EXPECT_EQ(0, vq_base(self->q));
+	EXPECT_EQ(0, vdev_state(&self->d, VHOST_SET_VRING_NUM, 2, 64));
+}
+
+TEST_F(uapi, a_base_beyond_16_bits_is_einval)
+{
+	EXPECT_EQ(-EINVAL, vdev_state(&self->d, VHOST_SET_VRING_BASE, 0, 65536));
+	EXPECT_EQ(0, vdev_state(&self->d, VHOST_SET_VRING_BASE, 0, 65535));
+	EXPECT_EQ(65535, vq_base(self->q));
+}
+
+static int set_addr(struct vdev *d, unsigned int index, uint64_t desc,
+		    uint64_t avail, uint64_t used, unsigned int flags)
+{
+	struct vhost_vring_addr addr = {
+		.index = index, .flags = flags, .desc_user_addr = desc,
+		.avail_user_addr = avail, .used_user_addr = used,
+	};
+
+	return vdev_ioctl(d, VHOST_SET_VRING_ADDR, &addr);
+}
+
+TEST_F(uapi, a_ring_never_set_up_is_efault)
+{
+	EXPECT_EQ(-EFAULT, vdev_file(&self->d, VHOST_BLK_SET_BACKEND, 2,
+				     self->disk.fd));
+	/* size alone does not help */
+	EXPECT_EQ(0, vdev_state(&self->d, VHOST_SET_VRING_NUM, 2, 64));
+	EXPECT_EQ(-EFAULT, vdev_file(&self->d, VHOST_BLK_SET_BACKEND, 2,
+				     self->disk.fd));
+}
+
+TEST_F(uapi, a_ring_in_unmapped_memory_is_efault)
+{
+	const uint64_t hole = 0x10000, kernel = 0xffff888000000000ULL;
+	uint64_t desc = (uintptr_t)self->q->vr.desc;
+	uint64_t avail = (uintptr_t)self->q->vr.avail;
+	uint64_t used = (uintptr_t)self->q->vr.used;
+
+	ASSERT_EQ(0, set_addr(&self->d, 0, desc, avail, hole, 0));
+	EXPECT_EQ(-EFAULT, vq_start(self->q, self->disk.fd));
+	ASSERT_EQ(0, set_addr(&self->d, 0, desc, avail, kernel, 0));
+	EXPECT_EQ(-EFAULT, vq_start(self->q, self->disk.fd));
+	ASSERT_EQ(0, set_addr(&self->d, 0, desc, kernel, used, 0));
+	EXPECT_EQ(-EFAULT, vq_start(self->q, self->disk.fd));
+	ASSERT_EQ(0, set_addr(&self->d, 0, kernel, avail, used, 0));
+	EXPECT_EQ(-EFAULT, vq_start(self->q, self->disk.fd));
+	/* and it works once that is put right */
+	ASSERT_EQ(0, set_addr(&self->d, 0, desc, avail, used, 0));
+	EXPECT_EQ(0, vq_start(self->q, self->disk.fd));
+	EXPECT_EQ(0, blk_flush(self->q));
+}
+
+TEST_F(uapi, a_ring_in_read_only_memory_is_efault)
+{
+	void *page = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS,
+			  -1, 0);
+
+	ASSERT_NE(MAP_FAILED, page);
+	ASSERT_EQ(0, set_addr(&self->d, 0, (uintptr_t)self->q->vr.desc,
+			      (uintptr_t)self->q->vr.avail, (uintptr_t)page, 0));
+	EXPECT_EQ(-EFAULT, vq_start(self->q, self->disk.fd));
+}
+
+TEST_F(uapi, misaligned_rings_and_unknown_flags_are_refused)
+{
+	uint64_t desc = (uintptr_t)self->q->vr.desc;
+	uint64_t avail = (uintptr_t)self->q->vr.avail;
+	uint64_t used = (uintptr_t)self->q->vr.used;
+
+	EXPECT_EQ(-EINVAL, set_addr(&self->d, 0, desc, avail + 1, used, 0));
+	EXPECT_EQ(-EINVAL, set_addr(&self->d, 0, desc, avail, used + 2, 0));
+	EXPECT_EQ(-EOPNOTSUPP, set_addr(&self->d, 0, desc, avail, used, 2));
+}
+
+TEST_F(uapi, a_ring_without_memory_table_is_efault)
+{
+	struct vdev d = {};
+
+	d.fd = open(VHOST_BLK_DEV, O_RDWR);
+	ASSERT_LE(0, d.fd);
+	ASSERT_EQ(0, vdev_ioctl(&d, VHOST_SET_OWNER, NULL));
+	ASSERT_EQ(0, vdev_state(&d, VHOST_SET_VRING_NUM, 0, 128));
+	ASSERT_EQ(0, set_addr(&d, 0, (uintptr_t)self->q->vr.desc,
+			      (uintptr_t)self->q->vr.avail,
+			      (uintptr_t)self->q->vr.used, 0));
+	EXPECT_EQ(-EFAULT, vdev_file(&d, VHOST_BLK_SET_BACKEND, 0,
+				     self->disk.fd));
+	close(d.fd);
+}
+
+TEST_F(uapi, bad_memory_tables_are_refused)
+{
+	struct {
+		struct vhost_memory m;
+		struct vhost_memory_region region[2];
+	} table = {
+		.m.nregions = 1, .m.padding = 1,
+		.region[0] = { .memory_size = 4096, .userspace_addr = 4096 },
+	};
+
+	ASSERT_EQ(0, vq_start(self->q, self->disk.fd));
+	EXPECT_EQ(-EOPNOTSUPP, vdev_ioctl(&self->d, VHOST_SET_MEM_TABLE, &table));
+	table.m.padding = 0;
+	table.m.nregions = 0xffffffff;
+	EXPECT_EQ(-E2BIG, vdev_ioctl(&self->d, VHOST_SET_MEM_TABLE, &table));
+	table.m.nregions = 1;
+	table.region[0].userspace_addr = 0xffff888000000000ULL;
+	EXPECT_EQ(-EFAULT, vdev_ioctl(&self->d, VHOST_SET_MEM_TABLE, &table));
+	/* the old one still holds */
+	EXPECT_EQ(0, blk_flush(self->q));
+}
+
+TEST_F(uapi, only_eventfds_signal)
+{
+	static const unsigned long req[] = {
+		VHOST_SET_VRING_KICK, VHOST_SET_VRING_CALL, VHOST_SET_VRING_ERR,
+	};
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(req); i++) {
+		EXPECT_EQ(-EINVAL, vdev_file(&self->d, req[i], 0, self->disk.fd));
+		EXPECT_EQ(-EBADF, vdev_file(&self->d, req[i], 0, 1 << 20));
+		EXPECT_EQ(0, vdev_file(&self->d, req[i], 0, VHOST_FILE_UNBIND));
+		EXPECT_EQ(0, vdev_file(&self->d, req[i], 0, VHOST_FILE_UNBIND));
+	}
+}
+
+TEST_F(uapi, config_rejects_what_it_does_not_know)
+{
+	struct vhost_blk_config c = {};
+	unsigned int i;
+
+	EXPECT_EQ(0, vdev_ioctl(&self->d, VHOST_BLK_SET_CONFIG, &c));
+	for (i = 0; i < 32; i++) {
+		c.flags = 1U << i;
+		EXPECT_EQ(c.flags == VHOST_BLK_CONFIG_WRITEBACK ? 0 : -EINVAL,
+			  vdev_ioctl(&self->d, VHOST_BLK_SET_CONFIG, &c)) {
+			TH_LOG("flag bit %u", i);
+		}
+	}
+	c.flags = 0;
+	c.reserved = 1;
+	EXPECT_EQ(-EINVAL, vdev_ioctl(&self->d, VHOST_BLK_SET_CONFIG, &c));
+	c.reserved = 0;
+	for (i = 0; i < ARRAY_SIZE(c.reserved2); i++) {
+		c.reserved2[i] = 0x80000000;
+		EXPECT_EQ(-EINVAL, vdev_ioctl(&self->d, VHOST_BLK_SET_CONFIG, &c));
+		c.reserved2[i] = 0;
+	}
+}
+
+static int get_id(struct vq *q, char *id, uint32_t len)
+{
+	struct req r;
+	int n;
+
+	req_init(&r, VIRTIO_BLK_T_GET_ID, 0, len);
+	n = req_build(&q->dev->mem, &r);
+	if (!n)
+		n = req_run(q, &r);
+	if (!n)
+		req_get_data(&r, id);
+	req_free(&r);
+	return n ? n : r.status;
+}
+
+TEST_F(uapi, config_gives_the_disk_its_id)
+{
+	struct vhost_blk_config c = { .flags = VHOST_BLK_CONFIG_WRITEBACK };
+	char id[20], want[20] = {};
+
+	ASSERT_EQ(0, vq_start(self->q, self->disk.fd));
+	ASSERT_EQ(0, get_id(self->q, id, 20));
+	EXPECT_TRUE(mem_is(id, 0, 20));
+
+	memcpy(c.id, "serial", 6);
+	memcpy(want, "serial", 6);
+	ASSERT_EQ(0, vdev_ioctl(&self->d, VHOST_BLK_SET_CONFIG, &c));
+	ASSERT_EQ(0, get_id(self->q, id, 20));
+	EXPECT_EQ(0, memcmp(want, id, 20));
+
+	/* all twenty used: no terminator */
+	memcpy(c.id, "01234567890123456789", 20);
+	ASSERT_EQ(0, vdev_ioctl(&self->d, VHOST_BLK_SET_CONFIG, &c));
+	ASSERT_EQ(0, get_id(self->q, id, 20));
+	EXPECT_EQ(0, memcmp(c.id, id, 20));
+}
+
+static int get_poll(struct vdev *d, unsigned int index,
+		    struct vhost_blk_poll *p)
+{
+	memset(p, 0, sizeof(*p));
+	p->index = index;
+	return vdev_ioctl(d, VHOST_BLK_GET_POLL, p);
+}
+
+TEST_F(uapi, poll_parameters_come_back_as_set)
+{
+	struct vhost_blk_poll p = { .index = 1, .poll_us = 123, .batch = 7 };
+	unsigned int standard;
+
+	ASSERT_EQ(0, get_poll(&self->d, 0, &p));
+	EXPECT_EQ(0, p.poll_us);
+	EXPECT_LT(0, p.batch);
+	standard = p.batch;
+
+	p = (struct vhost_blk_poll){ .index = 1, .poll_us = 123, .batch = 7 };
+	ASSERT_EQ(0, vdev_ioctl(&self->d, VHOST_BLK_SET_POLL, &p));
+	ASSERT_EQ(0, get_poll(&self->d, 1, &p));
+	EXPECT_EQ(123, p.poll_us);
+	EXPECT_EQ(7, p.batch);
+	ASSERT_EQ(0, get_poll(&self->d, 0, &p));
+	EXPECT_EQ(0, p.poll_us);
+	EXPECT_EQ(standard, p.batch);
+
+	p = (struct vhost_blk_poll){ .index = VHOST_BLK_ALL_RINGS,
+				     .poll_us = VHOST_BLK_MAX_POLL_US };
+	ASSERT_EQ(0, vdev_ioctl(&self->d, VHOST_BLK_SET_POLL, &p));
+	ASSERT_EQ(0, get_poll(&self->d, 63, &p));
+	EXPECT_EQ(VHOST_BLK_MAX_POLL_US, p.poll_us);
+	ASSERT_EQ(0, get_poll(&self->d, 1, &p));
+	EXPECT_EQ(standard, p.batch);
+}
+
+TEST_F(uapi, poll_us_is_the_busyloop_timeout)
+{
+	struct vhost_vring_state s = { .index = 1 };
+	struct vhost_blk_poll p;
+
+	ASSERT_EQ(0, vdev_state(&self->d, VHOST_SET_VRING_BUSYLOOP_TIMEOUT, 1, 77));
+	ASSERT_EQ(0, get_poll(&self->d, 1, &p));
+	EXPECT_EQ(77, p.poll_us);
+	ASSERT_EQ(0, vdev_set_poll(&self->d, 1, 78));
+	ASSERT_EQ(0, vdev_ioctl(&self->d, VHOST_GET_VRING_BUSYLOOP_TIMEOUT, &s));
+	EXPECT_EQ(78, s.num);
+	EXPECT_EQ(-EINVAL, vdev_state(&self->d, VHOST_SET_VRING_BUSYLOOP_TIMEOUT,
+				      1, VHOST_BLK_MAX_POLL_US + 1));
+	ASSERT_EQ(0, get_poll(&self->d, 1, &p));
+	EXPECT_EQ(78, p.poll_us);
+}
+
+TEST_F(uapi, poll_rejects_what_it_does_not_know)
+{
+	struct vhost_blk_poll p = {};
+	unsigned int i;
+
+	for (i = 0; i < 32; i++) {
+		p.flags = 1U << i;
+		EXPECT_EQ(-EINVAL, vdev_ioctl(&self->d, VHOST_BLK_SET_POLL, &p));
+		EXPECT_EQ(-EINVAL, vdev_ioctl(&self->d, VHOST_BLK_GET_POLL, &p));
+	}
+	p.flags = 0;
+	for (i = 0; i < ARRAY_SIZE(p.reserved); i++) {
+		p.reserved[i] = 1;
+		EXPECT_EQ(-EINVAL, vdev_ioctl(&self->d, VHOST_BLK_SET_POLL, &p));
+		EXPECT_EQ(-EINVAL, vdev_ioctl(&self->d, VHOST_BLK_GET_POLL, &p));
+		p.reserved[i] = 0;
+	}
+	p.poll_us = VHOST_BLK_MAX_POLL_US + 1;
+	EXPECT_EQ(-EINVAL, vdev_ioctl(&self->d, VHOST_BLK_SET_POLL, &p));
+	p.poll_us = 0xffffffff;
+	EXPECT_EQ(-EINVAL, vdev_ioctl(&self->d, VHOST_BLK_SET_POLL, &p));
+	p.poll_us = 0;
+	p.batch = VHOST_BLK_MAX_RING_SIZE + 1;
+	EXPECT_EQ(-EINVAL, vdev_ioctl(&self->d, VHOST_BLK_SET_POLL, &p));
+}
+
+TEST_F(uapi, poll_parameters_change_while_running)
+{
+	unsigned int i;
+
+	ASSERT_EQ(0, vq_start(self->q, self->disk.fd));
+	for (i = 0; i < 20; i++) {
+		ASSERT_EQ(0, vdev_set_poll(&self->d, VHOST_BLK_ALL_RINGS,
+					   i % 2 ? 0 : 500));
+		ASSERT_EQ(0, blk_flush(self->q));
+	}
+}
+
+TEST_F(uapi, the_worker_is_a_thread_of_ours_that_can_be_pinned)
+{
+	struct vhost_blk_worker w = { .index = 0 };
+	struct vhost_vring_worker vw = { .index = 0 };
+	cpu_set_t set, got;
+	unsigned int i;
+	char path[64];
+
+	ASSERT_EQ(0, vdev_ioctl(&self->d, VHOST_BLK_GET_WORKER, &w));
+	ASSERT_EQ(0, vdev_ioctl(&self->d, VHOST_GET_VRING_WORKER, &vw));
+	EXPECT_EQ(vw.worker_id, w.worker_id);
+	EXPECT_LT(0, w.tid);
+	EXPECT_NE(getpid(), w.tid);
+	snprintf(path, sizeof(path), "/proc/self/task/%d", w.tid);
+	EXPECT_EQ(0, access(path, F_OK));
+
+	CPU_ZERO(&set);
+	CPU_SET(sched_getcpu(), &set);
+	EXPECT_EQ(0, sched_setaffinity(w.tid, sizeof(set), &set));
+	EXPECT_EQ(0, sched_getaffinity(w.tid, sizeof(got), &got));
+	EXPECT_TRUE(CPU_EQUAL(&set, &got));
+	ASSERT_EQ(0, vq_start(self->q, self->disk.fd));
+	EXPECT_EQ(0, blk_flush(self->q));
+
+	w.index = 1;
+	i = w.tid;
+	ASSERT_EQ(0, vdev_ioctl(&self->d, VHOST_BLK_GET_WORKER, &w));
+	EXPECT_EQ(i, w.tid);
+	for (i = 0; i < ARRAY_SIZE(w.reserved); i++) {
+		w.reserved[i] = 1;
+		EXPECT_EQ(-EINVAL, vdev_ioctl(&self->d, VHOST_BLK_GET_WORKER, &w));
+		w.reserved[i] = 0;
+	}
+}
+
+TEST_F(uapi, a_ring_gets_a_worker_of_its_own)
+{
+	struct vhost_worker_state state = {};
+	struct vhost_vring_worker vw = { .index = 1 };
+	struct vhost_blk_worker w = { .index = 1 };
+	int tid = vdev_worker(&self->d, 0);
+
+	ASSERT_EQ(0, vdev_ioctl(&self->d, VHOST_NEW_WORKER, &state));
+	vw.worker_id = state.worker_id;
+	ASSERT_EQ(0, vdev_ioctl(&self->d, VHOST_ATTACH_VRING_WORKER, &vw));
+	ASSERT_EQ(0, vdev_ioctl(&self->d, VHOST_BLK_GET_WORKER, &w));
+	EXPECT_EQ(state.worker_id, w.worker_id);
+	EXPECT_NE(tid, w.tid);
+	EXPECT_EQ(tid, vdev_worker(&self->d, 0));
+	EXPECT_EQ(-EBUSY, vdev_ioctl(&self->d, VHOST_FREE_WORKER, &state));
+
+	ASSERT_EQ(0, vq_start(self->q, self->disk.fd));
+	ASSERT_EQ(0, vq_start(self->q1, self->disk.fd));
+	EXPECT_EQ(0, blk_flush(self->q));
+	EXPECT_EQ(0, blk_flush(self->q1));
+
+	vw.worker_id = 0x7fffffff;
+	EXPECT_EQ(-ENODEV, vdev_ioctl(&self->d, VHOST_ATTACH_VRING_WORKER, &vw));
+	EXPECT_EQ(0, blk_flush(self->q1));
+}
+
+TEST_F(uapi, stats_count_each_request_once)
+{
+	struct vhost_blk_stats s;
+	char buf[4096] = {};
+
+	ASSERT_EQ(0, vdev_stats(&self->d, 0, &s));
+	EXPECT_TRUE(mem_is(&s.reads, 0, sizeof(s) - offsetof(typeof(s), reads)));
+	ASSERT_EQ(0, vq_start(self->q, self->disk.fd));
+	ASSERT_EQ(0, vq_start(self->q1, self->disk.fd));
+	EXPECT_EQ(0, blk_read(self->q, 0, buf, 4096));
+	EXPECT_EQ(0, blk_read(self->q, 8, buf, 512));
+	EXPECT_EQ(0, blk_write(self->q, 0, buf, 1024));
+	EXPECT_EQ(0, blk_flush(self->q));
+	EXPECT_EQ(0, get_id(self->q, buf, 20));
+	EXPECT_EQ(VIRTIO_BLK_S_IOERR,
+		  blk_read(self->q, self->disk.sectors, buf, 512));
+	EXPECT_EQ(0, blk_read(self->q1, 0, buf, 512));
+
+	ASSERT_EQ(0, vdev_stats(&self->d, 0, &s));
+	EXPECT_EQ(2, s.reads);
+	EXPECT_EQ(4096 + 512, s.read_bytes);
+	EXPECT_EQ(1, s.writes);
+	EXPECT_EQ(1024, s.write_bytes);
+	EXPECT_EQ(1, s.flushes);
+	EXPECT_EQ(1, s.get_ids);
+	EXPECT_EQ(1, s.errors);
+	EXPECT_EQ(0, s.unsupported);
+	EXPECT_EQ(0, s.malformed);
+	EXPECT_EQ(0, s.ring_errors);
+	EXPECT_EQ(0, s.inflight);
+	EXPECT_LE(1, s.kicks);
+	EXPECT_LE(1, s.batches);
+	EXPECT_GE(6, s.batches);
+	EXPECT_LE(1, s.signals);
+	EXPECT_TRUE(mem_is(s.reserved2, 0, sizeof(s.reserved2)));
+
+	ASSERT_EQ(0, vdev_stats(&self->d, VHOST_BLK_ALL_RINGS, &s));
+	EXPECT_EQ(3, s.reads);
+	EXPECT_EQ(4096 + 512 + 512, s.read_bytes);
+	EXPECT_EQ(1, s.writes);
+
+	/* they outlive the backend */
+	ASSERT_EQ(0, vq_stop(self->q));
+	ASSERT_EQ(0, vdev_stats(&self->d, 0, &s));
+	EXPECT_EQ(2, s.reads);
+
+	s.reserved = 1;
+	EXPECT_EQ(-EINVAL, vdev_ioctl(&self->d, VHOST_BLK_GET_STATS, &s));
+}
+
+/* A counter of /proc/self/fdinfo; -1 if there is none of that name. */
+static long long fdinfo(const struct vdev *d, const char *name)
+{
+	char path[64], line[256], key[64];
+	long long value, found = -1;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", d->fd);
+	f = fopen(path, "re");
+	if (!f)
+		return -1;
+	while (fgets(line, sizeof(line), f))
+		if (sscanf(line, "%63[^:]: %lld", key, &value) == 2 &&
+		    !strcmp(key, name))
+			found = value;
+	fclose(f);
+	return found;
+}
+
+TEST_F(uapi, fdinfo_shows_the_sums_of_all_rings)
+{
+	struct vhost_blk_stats s;
+	char buf[4096] = {};
+
+	ASSERT_EQ(0, vq_start(self->q, self->disk.fd));
+	ASSERT_EQ(0, vq_start(self->q1, self->disk.fd));
+	ASSERT_EQ(0, blk_read(self->q, 0, buf, 4096));
+	ASSERT_EQ(0, blk_read(self->q1, 0, buf, 512));
+	ASSERT_EQ(0, blk_write(self->q1, 0, buf, 512));
+	ASSERT_EQ(VIRTIO_BLK_S_IOERR, blk_read(self->q, ~0ULL, buf, 512));
+	ASSERT_EQ(0, vdev_stats(&self->d, VHOST_BLK_ALL_RINGS, &s));
+	EXPECT_EQ(2, fdinfo(&self->d, "reads"));
+	EXPECT_EQ(4096 + 512, fdinfo(&self->d, "read_bytes"));
+	EXPECT_EQ(1, fdinfo(&self->d, "writes"));
+	EXPECT_EQ(512, fdinfo(&self->d, "write_bytes"));
+	EXPECT_EQ(0, fdinfo(&self->d, "flushes"));
+	EXPECT_EQ(1, fdinfo(&self->d, "errors"));
+	EXPECT_EQ(0, fdinfo(&self->d, "inflight"));
+	EXPECT_EQ(s.kicks, fdinfo(&self->d, "kicks"));
+	EXPECT_EQ(s.batches, fdinfo(&self->d, "batches"));
+}
+
+TEST_F(uapi, reset_owner_starts_from_nothing)
+{
+	struct vdev *d = &self->d;
+	struct vq *q;
+
+	ASSERT_EQ(0, vq_start(self->q, self->disk.fd));
+	ASSERT_EQ(0, blk_flush(self->q));
+	ASSERT_EQ(0, vdev_ioctl(d, VHOST_RESET_OWNER, NULL));
+	EXPECT_EQ(-EPERM, vdev_set_mem(d));
+	ASSERT_EQ(0, vdev_ioctl(d, VHOST_SET_OWNER, NULL));
+	EXPECT_EQ(-EFAULT, vdev_file(d, VHOST_BLK_SET_BACKEND, 0, self->disk.fd));
+	ASSERT_EQ(0, vdev_ioctl(d, VHOST_SET_FEATURES, &d->features));
+	ASSERT_EQ(0, vdev_set_mem(d));
+	ASSERT_EQ(0, vq_setup(d, 0, 64, &q));
+	ASSERT_EQ(0, vq_start(q, self->disk.fd));
+	EXPECT_EQ(0, blk_flush(q));
+}
+
+/* The limits of a disk. */
+
+FIXTURE(limits) {
+	struct vdev d;
+	struct blkdev disk;
+};
+
+FIXTURE_VARIANT(limits) {
+	enum blkdev_kind kind;
+};
+
+FIXTURE_VARIANT_ADD(limits, null_512) { BLKDEV_NULL_512 };
+FIXTURE_VARIANT_ADD(limits, null_4k) { BLKDEV_NULL_4K };
+FIXTURE_VARIANT_ADD(limits, null_small) { BLKDEV_NULL_SMALL };
+FIXTURE_VARIANT_ADD(limits, read_only) { BLKDEV_NULL_RO };
+FIXTURE_VARIANT_ADD(limits, loop) { BLKDEV_LOOP };
+FIXTURE_VARIANT_ADD(limits, nvme) { BLKDEV_NVME };
+FIXTURE_VARIANT_ADD(limits, crypt) { BLKDEV_CRYPT };
+
+FIXTURE_SETUP(limits)
+{
+	OPEN_DISK(&self->disk, variant->kind);
+	self->d.fd = open(VHOST_BLK_DEV, O_RDWR | O_CLOEXEC);
+	ASSERT_LE(0, self->d.fd);
+}
+
+FIXTURE_TEARDOWN(limits)
+{
+	close(self->d.fd);
+	blkdev_close(&self->disk);
+}
+
+TEST_F(limits, are_those_of_the_queue)
+{
+	const struct blkdev *b = &self->disk;
+	struct vhost_blk_limits l = { .fd = b->fd };
+
+	ASSERT_EQ(0, vdev_ioctl(&self->d, VHOST_BLK_GET_LIMITS, &l));
+	EXPECT_EQ(b->fd, l.fd);
+	EXPECT_EQ(b->sectors, l.capacity);
+	EXPECT_EQ(blkdev_attr(b, "queue/logical_block_size"), l.logical_block);
+	EXPECT_EQ(blkdev_attr(b, "queue/physical_block_size"), l.physical_block);
+	EXPECT_EQ(blkdev_attr(b, "queue/minimum_io_size"), l.io_min);
+	EXPECT_EQ(blkdev_attr(b, "queue/optimal_io_size"), l.io_opt);
+	EXPECT_EQ(blkdev_attr(b, "queue/dma_alignment"), l.dma_alignment);
+	EXPECT_EQ(blkdev_attr(b, "queue/max_segments"), l.max_segments);
+	EXPECT_EQ(blkdev_attr(b, "queue/max_segment_size"), l.max_segment_size);
+	EXPECT_EQ(blkdev_attr(b, "queue/max_sectors_kb"), l.max_sectors / 2);
+	EXPECT_EQ(blkdev_attr(b, "alignment_offset"), l.alignment_offset);
+	EXPECT_EQ(blkdev_attr(b, "ro"), !!(l.flags & VHOST_BLK_LIMIT_READ_ONLY));
+	EXPECT_EQ(blkdev_attr_is(b, "queue/write_cache", "write back"),
+		  !!(l.flags & VHOST_BLK_LIMIT_WRITE_CACHE));
+	EXPECT_EQ(blkdev_attr(b, "queue/fua"), !!(l.flags & VHOST_BLK_LIMIT_FUA));
+	EXPECT_EQ(blkdev_attr(b, "queue/rotational"),
+		  !!(l.flags & VHOST_BLK_LIMIT_ROTATIONAL));
+	EXPECT_EQ(blkdev_attr(b, "queue/io_poll"),
+		  !!(l.flags & VHOST_BLK_LIMIT_POLL));
+	EXPECT_EQ(0, l.flags & ~0x1fU);
+	EXPECT_TRUE(mem_is(l.reserved, 0, sizeof(l.reserved)));
+}
+
+TEST_F(limits, say_read_only_for_a_read_only_fd)
+{
+	struct vhost_blk_limits l = {};
+
+	l.fd = open(self->disk.path, O_RDONLY);
+	ASSERT_LE(0, l.fd);
+	ASSERT_EQ(0, vdev_ioctl(&self->d, VHOST_BLK_GET_LIMITS, &l));
+	EXPECT_TRUE(l.flags & VHOST_BLK_LIMIT_READ_ONLY);
+}
+
+TEST_F(limits, reject_what_they_do_not_know)
+{
+	struct vhost_blk_limits l = { .fd = self->disk.fd };
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(l.reserved); i++) {
+		l.reserved[i] = 1;
+		EXPECT_EQ(-EINVAL, vdev_ioctl(&self->d, VHOST_BLK_GET_LIMITS, &l));
+		l.reserved[i] = 0;
+	}
+}
+
+/* Coming and going. */
+
+/* Everything up to a running ring and one request; all of it left behind. */
+static int whole_life(const struct blkdev *disk)
+{
+	struct vdev d;
+	struct vq *q;
+	int r;
+
+	r = vdev_open(&d, DRIVER_FEATURES, 1 << 20);
+	if (r)
+		return r;
+	r = vq_setup(&d, 0, 16, &q);
+	if (!r)
+		r = vq_start(q, disk->fd);
+	if (!r)
+		r = blk_flush(q);
+	vdev_close(&d);
+	return r;
+}
+
+FIXTURE(life) {
+	struct blkdev disk;
+	int refs, disk_refs, splats;
+};
+
+FIXTURE_SETUP(life)
+{
+	OPEN_DISK(&self->disk, BLKDEV_NULL_512);
+	self->refs = module_refs("vhost_blk");
+	self->disk_refs = module_refs("null_blk");
+	self->splats = kernel_splats();
+}
+
+FIXTURE_TEARDOWN(life)
+{
+	EXPECT_EQ(self->refs, module_refs_settle("vhost_blk", self->refs, 2000));
+	EXPECT_EQ(self->disk_refs,
+		  module_refs_settle("null_blk", self->disk_refs, 2000));
+	EXPECT_NO_SPLAT(self->splats);
+	blkdev_close(&self->disk);
+}
+
+TEST_F(life, open_and_close_leave_nothing)
+{
+	struct vdev d;
+	int i, fd;
+
+	for (i = 0; i < 50; i++) {
+		fd = open(VHOST_BLK_DEV, O_RDWR);
+		ASSERT_LE(0, fd);
+		close(fd);
+		ASSERT_EQ(0, vdev_open(&d, DRIVER_FEATURES, 1 << 20));
+		vdev_close(&d);
+	}
+}
+
+TEST_F(life, running_rings_may_be_closed_any_time)
+{
+	int i;
+
+	for (i = 0; i < 50; i++)
+		ASSERT_EQ(0, whole_life(&self->disk));
+}
+
+TEST_F(life, two_devices_do_not_meet)
+{
+	struct vdev d[2];
+	struct vq *q[2];
+	char buf[2][512];
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		memset(buf[i], i + 1, sizeof(buf[i]));
+		ASSERT_EQ(0, vdev_open(&d[i], DRIVER_FEATURES, 1 << 20));
+		ASSERT_EQ(0, vq_setup(&d[i], 0, 16, &q[i]));
+		ASSERT_EQ(0, vq_start(q[i], self->disk.fd));
+		ASSERT_EQ(0, blk_write(q[i], i, buf[i], 512));
+	}
+	EXPECT_NE(vdev_worker(&d[0], 0), vdev_worker(&d[1], 0));
+	vdev_close(&d[0]);
+	ASSERT_EQ(0, blk_read(q[1], 0, buf[1], 512));
+	EXPECT_TRUE(mem_is(buf[1], 1, 512));
+	vdev_close(&d[1]);
+}
+
+TEST_F(life, the_file_may_outlive_its_owner)
+{
+	int i, ready[2], go[2], status;
+	pid_t owner, heir;
+	char c;
+
+	for (i = 0; i < 10; i++) {
+		ASSERT_EQ(0, pipe(ready));
+		ASSERT_EQ(0, pipe(go));
+		owner = fork();
+		ASSERT_LE(0, owner);
+		if (!owner) {
+			struct vdev d;
+			struct vq *q;
+
+			if (vdev_open(&d, DRIVER_FEATURES, 1 << 20) ||
+			    vq_setup(&d, 0, 16, &q) ||
+			    vq_start(q, self->disk.fd) || blk_flush(q))
+				_exit(1);
+			heir = fork();
+			if (heir < 0)
+				_exit(1);
+			if (!heir) {
+				/* has the file, but not the memory */
+				close(go[1]);
+				c = vdev_set_mem(&d) == -EPERM ? 'y' : 'n';
+				if (write(ready[1], &c, 1) != 1)
+					_exit(1);
+				c = read(go[0], &c, 1);
+				_exit(0);
+			}
+			pause();
+			_exit(1);
+		}
+		close(ready[1]);
+		ASSERT_EQ(1, read(ready[0], &c, 1));
+		EXPECT_EQ('y', c);
+		kill(owner, SIGKILL);
+		ASSERT_EQ(owner, waitpid(owner, &status, 0));
+		ASSERT_TRUE(WIFSIGNALED(status));
+		if (self->refs >= 0)
+			EXPECT_EQ(self->refs + 1, module_refs("vhost_blk"));
+		/* now the last reference goes */
+		close(go[0]);
+		close(go[1]);
+		EXPECT_EQ(self->refs,
+			  module_refs_settle("vhost_blk", self->refs, 2000));
+		close(ready[0]);
+	}
+}
+
+SUITE_MAIN

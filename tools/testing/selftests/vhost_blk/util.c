@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Odds and ends of the vhost-blk tests: random data, time, /proc and /sys. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/klog.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "util.h"
+
+uint64_t test_seed(void)
+{
+	static uint64_t seed;
+	const char *env = getenv("VHOST_BLK_TEST_SEED");
+
+	if (seed)
+		return seed;
+	if (env)
+		seed = strtoull(env, NULL, 0);
+	if (!seed)
+		seed = (now_ns() ^ ((uint64_t)getpid() << 40)) | 1;
+	return seed;
+}
+
+unsigned long test_scale(unsigned long n)
+{
+	const char *env = getenv("VHOST_BLK_TEST_SCALE");
+	double factor = env ? atof(env) : 1.0;
+
+	if (factor <= 0)
+		factor = 1.0;
+	n *= factor;
+	return n ? n : 1;
+}
+
+/* splitmix64: any state is a good one, also zero */
+uint64_t prng_next(struct prng *p)
+{
+	uint64_t z = p->state += 0x9e3779b97f4a7c15ULL;
+
+	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
+	z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
+	return z ^ (z >> 31);
+}
+
+void prng_init(struct prng *p, uint64_t salt)
+{
+	p->state = test_seed() + salt * 0xd1342543de82ef95ULL;
+	prng_next(p);
+}
+
+uint32_t prng_below(struct prng *p, uint32_t limit)
+{
+	return (prng_next(p) >> 32) * limit >> 32;
+}
+
+void prng_fill(struct prng *p, void *buf, size_t len)
+{
+	unsigned char *to = buf;
+	uint64_t v;
+	size_t n;
+
+	while (len) {
+		v = prng_next(p);
+		n = len < sizeof(v) ? len : sizeof(v);
+		memcpy(to, &v, n);
+		to += n;
+		len -= n;
+	}
+}
+
+uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
+}
+
+void sleep_ms(unsigned int ms)
+{
+	struct timespec ts = {
+		.tv_sec = ms / 1000,
+		.tv_nsec = ms % 1000 * 1000000L,
+	};
+
+	while (nanosleep(&ts, &ts) && errno == EINTR)
+		;
+}
+
+bool mem_is(const void *buf, uint8_t byte, size_t len)
+{
+	const uint8_t *p = buf;
+
+	return !len || (*p == byte && !memcmp(p, p + 1, len - 1));
+}
+
+static ssize_t read_file(const char *path, char *buf, size_t size)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n;
+
+	if (fd < 0)
+		return -1;
+	n = read(fd, buf, size - 1);
+	close(fd);
+	if (n >= 0)
+		buf[n] = '\0';
+	return n;
+}
+
+int64_t thread_cpu_ns(pid_t tid)
+{
+	char path[64], buf[128];
+	long long ns;
+
+	snprintf(path, sizeof(path), "/proc/%d/schedstat", tid);
+	if (read_file(path, buf, sizeof(buf)) <= 0 ||
+	    sscanf(buf, "%lld", &ns) != 1)
+		return -1;
+	return ns;
+}
+
+long long file_number(const char *fmt, ...)
+{
+	char path[256], buf[64];
+	long long n;
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(path, sizeof(path), fmt, ap);
+	va_end(ap);
+	if (read_file(path, buf, sizeof(buf)) <= 0 ||
+	    sscanf(buf, "%lld", &n) != 1)
+		return -1;
+	return n;
+}
+
+int module_refs(const char *name)
+{
+	return file_number("/sys/module/%s/refcnt", name);
+}
+
+int module_refs_settle(const char *name, int want, unsigned int ms)
+{
+	uint64_t end = now_ns() + ms * 1000000ULL;
+	int refs;
+
+	while ((refs = module_refs(name)) != want && now_ns() < end)
+		sleep_ms(5);
+	return refs;
+}
+
+int kernel_splats(void)
+{
+	static const char * const sign[] = {
+		"WARNING: ", "BUG: ", "kernel BUG at", "Oops:", "INFO: task ",
+		"UBSAN:", "general protection fault", "possible circular",
+	};
+	int size = klogctl(10, NULL, 0), found = 0, n;
+	char *buf, *line, *save = NULL;
+	unsigned int i;
+
+	buf = size > 0 ? malloc(size + 1) : NULL;
+	if (!buf)
+		return -1;
+	n = klogctl(3, buf, size);
+	if (n < 0) {
+		free(buf);
+		return -1;
+	}
+	buf[n] = '\0';
+	for (line = strtok_r(buf, "\n", &save); line;
+	     line = strtok_r(NULL, "\n", &save))
+		for (i = 0; i < sizeof(sign) / sizeof(sign[0]); i++)
+			if (strstr(line, sign[i])) {
+				found++;
+				break;
+			}
+	free(buf);
+	return found;
+}
+
+int run(const char *fmt, ...)
+{
+	char cmd[1024];
+	va_list ap;
+	int n;
+
+	n = sprintf(cmd, "{ ");
+	va_start(ap, fmt);
+	n += vsnprintf(cmd + n, sizeof(cmd) - n, fmt, ap);
+	va_end(ap);
+	if ((size_t)n > sizeof(cmd) - 32)
+		return -1;
+	strcat(cmd, "; } >/dev/null 2>&1");
+	return system(cmd) ? -1 : 0;
+}

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef VHOST_BLK_TEST_UTIL_H
+#define VHOST_BLK_TEST_UTIL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* VHOST_BLK_TEST_SEED, or a new seed; the same in all children of main(). */
+uint64_t test_seed(void);
+
+/* VHOST_BLK_TEST_SCALE: multiplies how often the long loops run; default 1. */
+unsigned long test_scale(unsigned long n);
+
+/* A pseudo-random stream: the same seed gives the same bytes. */
+struct prng {
+	uint64_t state;
+};
+
+void prng_init(struct prng *p, uint64_t salt);
+uint64_t prng_next(struct prng *p);
+uint32_t prng_below(struct prng *p, uint32_t limit);
+void prng_fill(struct prng *p, void *buf, size_t len);
+
+uint64_t now_ns(void);
+void sleep_ms(unsigned int ms);
+
+/* True if all @len bytes at @buf are @byte. */
+bool mem_is(const void *buf, uint8_t byte, size_t len);
+
+/* CPU time used by thread @tid of this process (or kthread), in ns; -1: gone. */
+int64_t thread_cpu_ns(pid_t tid);
+
+/* References to a module; -1 if it is built in or not loaded. */
+int module_refs(const char *name);
+
+/* Wait up to @ms until module_refs(name) is @want; returns the last count. */
+int module_refs_settle(const char *name, int want, unsigned int ms);
+
+/* Number of lines of the kernel log that report a bug of the kernel. */
+int kernel_splats(void);
+
+/* A number in a file; -1 if it cannot be read. */
+long long file_number(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* Run a shell command quietly; 0 if it succeeded. */
+int run(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+#endif
