@@ -9,7 +9,7 @@
  * structure has a fixed size; reserved fields and unknown flags must be zero
  * (EINVAL otherwise), so that they can get a meaning later.
  *
- * Documentation/virt/vhost-blk-uapi.rst describes each call with its errors.
+ * Documentation/userspace-api/vhost-blk.rst describes each call with its errors.
  */
 
 #include <linux/types.h>
