@@ -19,13 +19,13 @@
 #define compat_second(first, second, ...)	second
 #define compat_gfp(...)	compat_second(, ##__VA_ARGS__, GFP_KERNEL)
 #define kzalloc_obj(obj, ...) \
-	((typeof(obj) *)kzalloc(sizeof(obj), compat_gfp(__VA_ARGS__)))
+	kzalloc(sizeof(obj), compat_gfp(__VA_ARGS__))
 #define kzalloc_objs(obj, n, ...) \
-	((typeof(obj) *)kcalloc(n, sizeof(obj), compat_gfp(__VA_ARGS__)))
+	kcalloc(n, sizeof(obj), compat_gfp(__VA_ARGS__))
 #define kvzalloc_obj(obj, ...) \
-	((typeof(obj) *)kvzalloc(sizeof(obj), compat_gfp(__VA_ARGS__)))
+	kvzalloc(sizeof(obj), compat_gfp(__VA_ARGS__))
 #define kvzalloc_objs(obj, n, ...) \
-	((typeof(obj) *)kvcalloc(n, sizeof(obj), compat_gfp(__VA_ARGS__)))
+	kvcalloc(n, sizeof(obj), compat_gfp(__VA_ARGS__))
 #endif
 
 /* <linux/blkdev.h> */
