@@ -314,7 +314,7 @@ void blkdev_remove_all(void)
 	unsigned int i;
 	int fd;
 
-	for (i = 0; i < sizeof(mapped) / sizeof(mapped[0]); i++) {
+	for (i = 0; i < ARRAY_SIZE(mapped); i++) {
 		snprintf(path, sizeof(path), "/dev/mapper/%s", mapped[i]);
 		if (exists(path))
 			run(DMSETUP "resume %s; " DMSETUP "remove --retry %s",

@@ -16,7 +16,7 @@ FIXTURE(io) {
 	struct prng rnd;
 	size_t mem_used;	/* guest memory before the test's own */
 	char *want, *got;	/* MAX_DATA each */
-	int splats;
+	struct baseline before;
 };
 
 FIXTURE_VARIANT(io) {
@@ -38,7 +38,7 @@ IO_VARIANT(crypt, BLKDEV_CRYPT);
 FIXTURE_SETUP(io)
 {
 	OPEN_DISK(&self->disk, variant->kind);
-	self->splats = kernel_splats();
+	self->before = baseline_take();
 	prng_init(&self->rnd, variant->kind * 2 + !!variant->poll_us);
 	self->want = malloc(MAX_DATA);
 	self->got = malloc(MAX_DATA);
@@ -58,7 +58,7 @@ FIXTURE_TEARDOWN(io)
 	blkdev_close(&self->disk);
 	free(self->want);
 	free(self->got);
-	EXPECT_NO_SPLAT(self->splats);
+	EXPECT_BASELINE(self->before);
 }
 
 /* Where the test of @len bytes goes: a block of the disk at random. */
@@ -142,8 +142,7 @@ TEST_F(io, reads_and_writes_of_any_size)
 {
 	static const uint32_t size[] = {
 		512, 1024, 1536, 4096, 4608, 8192, 12288, 32768, 65536, 66048,
-		69632, 131072, 135168, 262144, 528384, 1 << 20, (1 << 20) + 4096,
-		2 << 20, MAX_DATA - 4096, MAX_DATA,
+		69632, 131072, 135168, 262144, (1 << 20) + 4096, MAX_DATA,
 	};
 	unsigned int i;
 
@@ -151,7 +150,8 @@ TEST_F(io, reads_and_writes_of_any_size)
 		if (size[i] % self->disk.block)
 			continue;
 		write_and_read(_metadata, self, &layout_plain, size[i]);
-		write_and_read(_metadata, self, &layout_indirect, size[i]);
+		if (size[i] <= 65536)
+			write_and_read(_metadata, self, &layout_indirect, size[i]);
 	}
 }
 
@@ -243,6 +243,15 @@ TEST_F(io, random_layouts)
 	}
 }
 
+/* @n requests, or fewer on a disk that takes its time. */
+static unsigned int some(const struct blkdev *b, unsigned int n)
+{
+	if (b->kind == BLKDEV_LOOP || b->kind == BLKDEV_CRYPT ||
+	    b->kind == BLKDEV_NULL_SMALL)
+		n /= 4;
+	return test_scale(n);
+}
+
 /* Reads and writes in flight together, each region of the disk its own. */
 static void keep_busy(struct __test_metadata *_metadata,
 		      FIXTURE_DATA(io) *self, struct vq **vq,
@@ -324,9 +333,9 @@ TEST_F(io, depth_from_one_to_the_ring_size)
 
 	for (i = 0; i < ARRAY_SIZE(depth); i++)
 		keep_busy(_metadata, self, &self->q, 1, depth[i], VQ_DIRECT,
-			  test_scale(300));
+			  some(&self->disk, 200));
 	keep_busy(_metadata, self, &self->q, 1, RING_SIZE, VQ_INDIRECT,
-		  test_scale(1000));
+		  some(&self->disk, 1000));
 }
 
 TEST_F(io, four_rings_at_once)
@@ -338,15 +347,19 @@ TEST_F(io, four_rings_at_once)
 		ASSERT_EQ(0, vq_setup(&self->d, i, RING_SIZE, &vq[i]));
 		ASSERT_EQ(0, vq_start(vq[i], self->disk.fd));
 	}
-	keep_busy(_metadata, self, vq, 4, 32, VQ_DIRECT, test_scale(2000));
-	keep_busy(_metadata, self, vq, 4, 64, VQ_INDIRECT, test_scale(2000));
+	keep_busy(_metadata, self, vq, 4, 32, VQ_DIRECT,
+		  some(&self->disk, 1000));
+	keep_busy(_metadata, self, vq, 4, 64, VQ_INDIRECT,
+		  some(&self->disk, 1000));
 }
 
 TEST_F(io, driver_that_polls_needs_no_signal)
 {
 	self->q->spin = true;
-	keep_busy(_metadata, self, &self->q, 1, 1, VQ_DIRECT, test_scale(300));
-	keep_busy(_metadata, self, &self->q, 1, 32, VQ_DIRECT, test_scale(1000));
+	keep_busy(_metadata, self, &self->q, 1, 1, VQ_DIRECT,
+		  some(&self->disk, 200));
+	keep_busy(_metadata, self, &self->q, 1, 32, VQ_DIRECT,
+		  some(&self->disk, 800));
 }
 
 TEST_F(io, flush_succeeds_with_and_without_writes_before)
@@ -664,6 +677,10 @@ TEST_F(io, write_through_writes_the_same_data)
 
 /* Drivers that negotiate less. */
 
+#define LEGACY_FEATURES (BIT64(VIRTIO_F_ANY_LAYOUT) |	\
+			 BIT64(VIRTIO_F_NOTIFY_ON_EMPTY))
+#define FLAGS_FEATURES	(DRIVER_FEATURES & ~BIT64(VIRTIO_RING_F_EVENT_IDX))
+
 FIXTURE(features) {
 	struct vdev d;
 	struct vq *q;
@@ -676,12 +693,8 @@ FIXTURE_VARIANT(features) {
 
 FIXTURE_VARIANT_ADD(features, none) { 0 };
 FIXTURE_VARIANT_ADD(features, version_1) { BIT64(VIRTIO_F_VERSION_1) };
-FIXTURE_VARIANT_ADD(features, legacy_any_layout) {
-	BIT64(VIRTIO_F_ANY_LAYOUT) | BIT64(VIRTIO_F_NOTIFY_ON_EMPTY)
-};
-FIXTURE_VARIANT_ADD(features, no_event_idx) {
-	DRIVER_FEATURES & ~BIT64(VIRTIO_RING_F_EVENT_IDX)
-};
+FIXTURE_VARIANT_ADD(features, legacy_any_layout) { LEGACY_FEATURES };
+FIXTURE_VARIANT_ADD(features, no_event_idx) { FLAGS_FEATURES };
 FIXTURE_VARIANT_ADD(features, all) { DRIVER_FEATURES };
 
 FIXTURE_SETUP(features)

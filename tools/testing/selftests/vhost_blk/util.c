@@ -176,13 +176,31 @@ int kernel_splats(void)
 	buf[n] = '\0';
 	for (line = strtok_r(buf, "\n", &save); line;
 	     line = strtok_r(NULL, "\n", &save))
-		for (i = 0; i < sizeof(sign) / sizeof(sign[0]); i++)
+		for (i = 0; i < ARRAY_SIZE(sign); i++)
 			if (strstr(line, sign[i])) {
 				found++;
 				break;
 			}
 	free(buf);
 	return found;
+}
+
+long long pages_pinned(void)
+{
+	long long got = 0, back = 0, n;
+	char key[64];
+	FILE *f = fopen("/proc/vmstat", "re");
+
+	if (!f)
+		return 0;
+	while (fscanf(f, "%63s %lld", key, &n) == 2) {
+		if (!strcmp(key, "nr_foll_pin_acquired"))
+			got = n;
+		else if (!strcmp(key, "nr_foll_pin_released"))
+			back = n;
+	}
+	fclose(f);
+	return got - back;
 }
 
 int run(const char *fmt, ...)

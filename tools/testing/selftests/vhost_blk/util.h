@@ -7,6 +7,10 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#ifndef ARRAY_SIZE
+#define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
+#endif
+
 /* VHOST_BLK_TEST_SEED, or a new seed; the same in all children of main(). */
 uint64_t test_seed(void);
 
@@ -40,6 +44,12 @@ int module_refs_settle(const char *name, int want, unsigned int ms);
 
 /* Number of lines of the kernel log that report a bug of the kernel. */
 int kernel_splats(void);
+
+/*
+ * Pages that are pinned for I/O now, in all of the system; 0 where the kernel
+ * does not count.
+ */
+long long pages_pinned(void);
 
 /* A number in a file; -1 if it cannot be read. */
 long long file_number(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

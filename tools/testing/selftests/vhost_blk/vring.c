@@ -15,9 +15,9 @@
 #include "vring.h"
 
 /* Order against the device's accesses to the ring. */
-#define mb()	__atomic_thread_fence(__ATOMIC_SEQ_CST)
-#define wmb()	__atomic_thread_fence(__ATOMIC_RELEASE)
-#define rmb()	__atomic_thread_fence(__ATOMIC_ACQUIRE)
+#define fence_full()	__atomic_thread_fence(__ATOMIC_SEQ_CST)
+#define fence_release()	__atomic_thread_fence(__ATOMIC_RELEASE)
+#define fence_acquire()	__atomic_thread_fence(__ATOMIC_ACQUIRE)
 #define READ_ONCE(x)		(*(const volatile __typeof__(x) *)&(x))
 #define WRITE_ONCE(x, v)	(*(volatile __typeof__(x) *)&(x) = (v))
 
@@ -338,7 +338,7 @@ int vq_add(struct vq *q, const struct vseg *seg, unsigned int n,
 	if (mode == VQ_MIXED && n < 2)
 		mode = VQ_DIRECT;
 	direct = mode == VQ_DIRECT ? n : mode == VQ_MIXED ? 1 : 0;
-	if (q->nfree < direct + (mode != VQ_DIRECT) || !n)
+	if (q->nfree < direct + !!mode || !n)
 		return -ENOSPC;
 	slot = &q->slot[head];
 
@@ -379,7 +379,7 @@ void vq_add_raw(struct vq *q, uint16_t head)
 
 void vq_publish(struct vq *q)
 {
-	wmb();
+	fence_release();
 	WRITE_ONCE(q->vr.avail->idx, q->avail_idx);
 	q->published = q->avail_idx;
 }
@@ -390,7 +390,7 @@ bool vq_kick(struct vq *q)
 	bool need;
 
 	vq_publish(q);
-	mb();
+	fence_full();
 	if (vq_event_idx(q))
 		need = vring_need_event(READ_ONCE(vring_avail_event(&q->vr)),
 					q->published, old);
@@ -425,7 +425,7 @@ int vq_get(struct vq *q, void **cookie, uint32_t *len)
 		return 0;
 	if (pending > q->num)
 		return -EPROTO;
-	rmb();
+	fence_acquire();
 	elem = &q->vr.used->ring[q->last_used % q->num];
 	if (elem->id >= q->num || !q->slot[elem->id].ndesc)
 		return -EPROTO;
@@ -472,7 +472,7 @@ static void vq_enable_call(struct vq *q)
 		WRITE_ONCE(vring_used_event(&q->vr), q->last_used);
 	else
 		WRITE_ONCE(q->vr.avail->flags, 0);
-	mb();
+	fence_full();
 }
 
 static void vq_disable_call(struct vq *q)

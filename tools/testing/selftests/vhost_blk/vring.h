@@ -127,7 +127,7 @@ int vq_stop(struct vq *q);
 int vq_base(struct vq *q);
 
 enum vq_mode {
-	VQ_DIRECT,
+	VQ_DIRECT = 0,
 	VQ_INDIRECT,
 	VQ_MIXED,	/* the first descriptor direct, the rest indirect */
 };
