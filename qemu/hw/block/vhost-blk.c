@@ -1,0 +1,365 @@
+/*
+ * vhost-blk: a virtio-blk device whose rings the host kernel serves
+ *
+ * This is QEMU's virtio-blk in everything that the guest and a migration see.
+ * Its ioeventfds and irqfds are set up as ever; but while the drive is one that
+ * the kernel can serve, their descriptors are given to /dev/vhost-blk, and no
+ * thread of QEMU's touches a request. At other times virtio-blk's own handlers
+ * are attached to the same notifiers; vhost-blk-serve.c decides.
+ *
+ * Requests that the kernel serves are not seen by the block layer: they do not
+ * appear in query-blockstats, and errors are reported to the guest only.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+
+#include "block/block_int.h"
+#include "hw/qdev-properties.h"
+#include "hw/virtio/virtio-bus.h"
+#include "migration/blocker.h"
+#include "monitor/monitor.h"
+#include "qapi/error.h"
+#include "qapi/qapi-builtin-visit.h"
+#include "qapi/visitor.h"
+#include "qemu/error-report.h"
+#include "qemu/module.h"
+#include "system/block-backend.h"
+#include "system/kvm.h"
+#include "system/qtest.h"
+#include "vhost-blk-internal.h"
+
+#define VHOST_BLK_PATH "/dev/vhost-blk"
+
+static uint64_t vhost_blk_get_features(VirtIODevice *vdev, uint64_t features,
+                                       Error **errp)
+{
+    VHostBlk *v = VHOST_BLK(vdev);
+
+    features = VHOST_BLK_GET_CLASS(v)->parent_get_features(vdev, features,
+                                                           errp);
+    return v->mask_features ? features & v->dev.features : features;
+}
+
+static struct vhost_dev *vhost_blk_get_vhost(VirtIODevice *vdev)
+{
+    return &VHOST_BLK(vdev)->dev;
+}
+
+/* The way out of a failed open(). */
+static const char *vhost_blk_open_advice(int err)
+{
+    switch (err) {
+    case EACCES:
+    case EPERM:
+        return "; the user who runs QEMU needs to read and write it";
+    case ENOENT:
+    case ENXIO:
+    case ENODEV:
+        return "; load the module: modprobe vhost_blk";
+    default:
+        return "";
+    }
+}
+
+static int vhost_blk_open(VHostBlk *v, Error **errp)
+{
+    int fd;
+
+    if (v->vhostfd) {
+        fd = monitor_fd_param(monitor_cur(), v->vhostfd, errp);
+        if (fd < 0) {
+            error_prepend(errp, "vhost-blk: vhostfd: ");
+            return -1;
+        }
+        if (!g_unix_set_fd_nonblocking(fd, true, NULL)) {
+            error_setg_errno(errp, errno, "vhost-blk: vhostfd=%s cannot be "
+                             "made non-blocking", v->vhostfd);
+            close(fd);
+            return -1;
+        }
+        return fd;
+    }
+
+    fd = open(VHOST_BLK_PATH, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0) {
+        error_setg(errp, "vhost-blk: cannot open " VHOST_BLK_PATH ": %s%s",
+                   strerror(errno), vhost_blk_open_advice(errno));
+    }
+    return fd;
+}
+
+/*
+ * Look at the drive before the device takes on its shape: the guest is offered
+ * what the kernel can do if the kernel can serve the drive at all, whatever
+ * stands against it at the moment.
+ */
+static bool vhost_blk_probe_drive(VHostBlk *v, int vhostfd, Error **errp)
+{
+    BlockConf *conf = &VIRTIO_BLK(v)->conf.conf;
+    g_autofree char *reason = NULL;
+    struct vhost_blk_limits limits;
+
+    if (vhost_blk_drive_fd(conf->blk, vhostfd, &limits, &reason) < 0) {
+        if (!v->fallback) {
+            error_setg(errp, "vhost-blk: the kernel cannot serve the drive and "
+                       "fallback=off forbids QEMU to: %s", reason);
+            return false;
+        }
+        vhost_blk_announce(v, reason);
+        return true;
+    }
+
+    v->mask_features = true;
+    if (!conf->logical_block_size && limits.logical_block > BDRV_SECTOR_SIZE) {
+        conf->logical_block_size = limits.logical_block;
+    }
+    if (limits.logical_block > MAX(conf->logical_block_size,
+                                   BDRV_SECTOR_SIZE)) {
+        error_setg(errp, "vhost-blk: logical_block_size=%" PRIu32 " is smaller "
+                   "than the disk's; use %" PRIu32 " or leave it out",
+                   conf->logical_block_size, limits.logical_block);
+        return false;
+    }
+    if (!conf->physical_block_size &&
+        conf->logical_block_size > BDRV_SECTOR_SIZE) {
+        conf->physical_block_size = conf->logical_block_size;
+    }
+    return true;
+}
+
+/* The drive is fit, and what is asked of it as well, or fallback is on. */
+static bool vhost_blk_check_fallback(VHostBlk *v, int vhostfd, Error **errp)
+{
+    g_autofree char *reason = NULL;
+    int fd;
+
+    if (v->fallback) {
+        return true;
+    }
+    reason = virtio_device_ioeventfd_enabled(VIRTIO_DEVICE(v)) ?
+             vhost_blk_unfit(v, vhostfd, &fd) : g_strdup("ioeventfd=off");
+    if (reason) {
+        error_setg(errp, "vhost-blk: the kernel cannot serve the drive and "
+                   "fallback=off forbids QEMU to: %s", reason);
+        return false;
+    }
+    return true;
+}
+
+/* Connect to the kernel through @vhostfd, which is consumed. */
+static bool vhost_blk_connect(VHostBlk *v, int vhostfd, Error **errp)
+{
+    VirtIOBlock *s = VIRTIO_BLK(v);
+
+    v->dev.nvqs = s->conf.num_queues;
+    v->vqs = g_new0(struct vhost_virtqueue, v->dev.nvqs);
+    v->dev.vqs = v->vqs;
+    if (vhost_dev_init(&v->dev, (void *)(uintptr_t)vhostfd,
+                       VHOST_BACKEND_TYPE_KERNEL, 0, errp) < 0) {
+        goto free_vqs;
+    }
+    /*
+     * A kernel that cannot log is no obstacle: QEMU serves while a migration
+     * is under way, see vhost_blk_log_global_start().
+     */
+    migrate_del_blocker(&v->dev.migration_blocker);
+
+    if (!(blk_bs(s->blk)->open_flags & BDRV_O_UNMAP)) {
+        /* discard=ignore: the kernel would discard. */
+        v->dev.features &= ~(1ULL << VIRTIO_BLK_F_DISCARD);
+    }
+    if (!vhost_blk_workers_init(v, errp)) {
+        goto cleanup;
+    }
+    return true;
+
+cleanup:
+    vhost_dev_cleanup(&v->dev);
+free_vqs:
+    g_clear_pointer(&v->worker_tids, g_free);
+    g_clear_pointer(&v->vqs, g_free);
+    return false;
+}
+
+static bool vhost_blk_check_conf(VHostBlk *v, Error **errp)
+{
+    VirtIOBlkConf *conf = &VIRTIO_BLK(v)->conf;
+
+    if (!kvm_enabled() && !qtest_enabled()) {
+        error_setg(errp, "vhost-blk needs KVM: start QEMU with -accel kvm");
+        return false;
+    }
+    if (conf->num_queues == VIRTIO_BLK_AUTO_NUM_QUEUES) {
+        conf->num_queues = 1;
+    }
+    if (!conf->num_queues || conf->num_queues > VHOST_BLK_MAX_RINGS) {
+        error_setg(errp, "vhost-blk: num-queues=%u must be between 1 and %u",
+                   conf->num_queues, VHOST_BLK_MAX_RINGS);
+        return false;
+    }
+    return vhost_blk_workers_check(v, errp);
+}
+
+static void vhost_blk_device_realize(DeviceState *dev, Error **errp)
+{
+    ERRP_GUARD();
+    VHostBlk *v = VHOST_BLK(dev);
+    VirtIOBlock *s = VIRTIO_BLK(dev);
+    VHostBlkClass *vbc = VHOST_BLK_GET_CLASS(dev);
+    int vhostfd;
+
+    if (!vhost_blk_check_conf(v, errp)) {
+        return;
+    }
+    vhostfd = vhost_blk_open(v, errp);
+    if (vhostfd < 0) {
+        return;
+    }
+    if (s->conf.conf.blk && blk_is_inserted(s->conf.conf.blk) &&
+        !vhost_blk_probe_drive(v, vhostfd, errp)) {
+        goto close_fd;
+    }
+    vhost_blk_serve_init(v);
+
+    vbc->parent_realize(dev, errp);
+    if (*errp) {
+        goto delete_bh;
+    }
+    if (!vhost_blk_check_fallback(v, vhostfd, errp)) {
+        goto unrealize;
+    }
+    /* The guest notifiers stay the same, masked or not, whoever serves. */
+    VIRTIO_DEVICE(v)->use_guest_notifier_mask = false;
+    if (!vhost_blk_connect(v, vhostfd, errp)) {
+        vhostfd = -1;
+        goto unrealize;
+    }
+
+    vhost_blk_serve_listen(v);
+    return;
+
+unrealize:
+    vbc->parent_unrealize(dev);
+delete_bh:
+    g_clear_pointer(&v->bh, qemu_bh_delete);
+close_fd:
+    if (vhostfd >= 0) {
+        close(vhostfd);
+    }
+}
+
+static void vhost_blk_device_unrealize(DeviceState *dev)
+{
+    VHostBlk *v = VHOST_BLK(dev);
+
+    memory_listener_unregister(&v->listener);
+    VHOST_BLK_GET_CLASS(v)->parent_unrealize(dev);
+    vhost_dev_cleanup(&v->dev);
+    g_clear_pointer(&v->bh, qemu_bh_delete);
+    g_clear_pointer(&v->vqs, g_free);
+    g_clear_pointer(&v->worker_tids, g_free);
+}
+
+static char *vhost_blk_get_served_by(Object *obj, Error **errp)
+{
+    return g_strdup(vhost_blk_server_str(VHOST_BLK(obj)->server));
+}
+
+static char *vhost_blk_get_served_reason(Object *obj, Error **errp)
+{
+    VHostBlk *v = VHOST_BLK(obj);
+
+    return g_strdup(v->reason ? v->reason : "");
+}
+
+static void vhost_blk_get_worker_tids(Object *obj, Visitor *visitor,
+                                      const char *name, void *opaque,
+                                      Error **errp)
+{
+    VHostBlk *v = VHOST_BLK(obj);
+    g_autoptr(intList) list = NULL;
+    intList **tail = &list;
+    uint32_t w;
+
+    for (w = 0; v->worker_tids && w < v->workers; w++) {
+        QAPI_LIST_APPEND(tail, v->worker_tids[w]);
+    }
+    visit_type_intList(visitor, name, &list, errp);
+}
+
+static void vhost_blk_instance_finalize(Object *obj)
+{
+    VHostBlk *v = VHOST_BLK(obj);
+
+    g_free(v->reason);
+    g_free(v->announced);
+}
+
+static const Property vhost_blk_properties[] = {
+    DEFINE_PROP_STRING("vhostfd", VHostBlk, vhostfd),
+    DEFINE_PROP_UINT32("poll-us", VHostBlk, poll_us, 50),
+    DEFINE_PROP_STRING("poll-cpu", VHostBlk, poll_cpu),
+    DEFINE_PROP_UINT32("workers", VHostBlk, workers, 1),
+    DEFINE_PROP_BOOL("fallback", VHostBlk, fallback, true),
+};
+
+static void vhost_blk_class_init(ObjectClass *klass, void *data)
+{
+    DeviceClass *dc = DEVICE_CLASS(klass);
+    VirtioDeviceClass *vdc = VIRTIO_DEVICE_CLASS(klass);
+    VHostBlkClass *vbc = VHOST_BLK_CLASS(klass);
+
+    device_class_set_props(dc, vhost_blk_properties);
+
+    vbc->parent_realize = vdc->realize;
+    vdc->realize = vhost_blk_device_realize;
+    vbc->parent_unrealize = vdc->unrealize;
+    vdc->unrealize = vhost_blk_device_unrealize;
+    vbc->parent_get_features = vdc->get_features;
+    vdc->get_features = vhost_blk_get_features;
+    vdc->get_vhost = vhost_blk_get_vhost;
+
+    vhost_blk_serve_class_init(vbc);
+
+    object_class_property_add_str(klass, "served-by",
+                                  vhost_blk_get_served_by, NULL);
+    object_class_property_set_description(klass, "served-by",
+        "Who serves the rings: kernel, qemu or none");
+    object_class_property_add_str(klass, "served-reason",
+                                  vhost_blk_get_served_reason, NULL);
+    object_class_property_set_description(klass, "served-reason",
+        "Why it is not the kernel");
+    object_class_property_add(klass, "worker-tids", "[int]",
+                              vhost_blk_get_worker_tids, NULL, NULL, NULL);
+    object_class_property_set_description(klass, "worker-tids",
+        "Thread ids of the kernel's workers");
+    object_class_property_set_description(klass, "vhostfd",
+        "An open /dev/vhost-blk: its number or its name in the monitor");
+    object_class_property_set_description(klass, "poll-us",
+        "How long a worker spins before it sleeps, in microseconds; "
+        "0: interrupts only");
+    object_class_property_set_description(klass, "poll-cpu",
+        "CPUs to pin the workers to, one each, such as 3-4");
+    object_class_property_set_description(klass, "workers",
+        "Kernel threads that the rings are spread over");
+    object_class_property_set_description(klass, "fallback",
+        "Let QEMU serve what the kernel cannot");
+}
+
+static const TypeInfo vhost_blk_info = {
+    .name = TYPE_VHOST_BLK,
+    .parent = TYPE_VIRTIO_BLK,
+    .instance_size = sizeof(VHostBlk),
+    .instance_finalize = vhost_blk_instance_finalize,
+    .class_init = vhost_blk_class_init,
+    .class_size = sizeof(VHostBlkClass),
+};
+
+static void vhost_blk_register_types(void)
+{
+    type_register_static(&vhost_blk_info);
+}
+
+type_init(vhost_blk_register_types)
