@@ -2,11 +2,135 @@
 /*
  * vhost-blk: start and stop of rings, and waiting for what is in flight.
  */
+#include <linux/cred.h>
+#include <linux/file.h>
+#include <linux/fs.h>
+#include <linux/kthread.h>
 #include <linux/nospec.h>
 #include <linux/pagemap.h>
 #include <linux/slab.h>
 
 #include "vhost_blk.h"
+
+static int vhost_blk_backend_init(struct vhost_blk_backend *backend)
+{
+	umode_t mode = file_inode(backend->file)->i_mode;
+
+	if (S_ISBLK(mode))
+		return vhost_blk_bdev_open(backend);
+	if (S_ISREG(mode))
+		return vhost_blk_file_open(backend);
+	return -ENOTBLK;
+}
+
+/**
+ * vhost_blk_backend_open - make a backend of a file descriptor
+ * @fd:		open on a block device or a regular file, for reading at least
+ *
+ * Context: process.
+ * Return: the backend, which holds its own reference to the file, or -EBADF
+ * (not open, or not for reading), -ENOTBLK (neither block device nor regular
+ * file), -ENOMEM, or as vhost_blk_bdev_open() and vhost_blk_file_open().
+ */
+struct vhost_blk_backend *vhost_blk_backend_open(int fd)
+{
+	struct vhost_blk_backend *backend;
+	struct file *file;
+	int ret;
+
+	file = fget(fd);
+	if (!file)
+		return ERR_PTR(-EBADF);
+	backend = kzalloc(sizeof(*backend), GFP_KERNEL_ACCOUNT);
+	ret = -ENOMEM;
+	if (!backend)
+		goto err_file;
+	backend->file = file;
+	backend->writable = file->f_mode & FMODE_WRITE;
+	ret = vhost_blk_backend_init(backend);
+	if (!ret && !(file->f_mode & FMODE_READ))
+		ret = -EBADF;
+	if (ret)
+		goto err_backend;
+	backend->css = vhost_blk_css_get();
+	return backend;
+
+err_backend:
+	kfree(backend);
+err_file:
+	fput(file);
+	return ERR_PTR(ret);
+}
+
+/**
+ * vhost_blk_backend_close - undo vhost_blk_backend_open()
+ * @backend:	nothing is in flight on it
+ */
+void vhost_blk_backend_close(struct vhost_blk_backend *backend)
+{
+	vhost_blk_css_put(backend->css);
+	fput(backend->file);
+	kfree(backend);
+}
+
+/**
+ * vhost_blk_backend_become - work on behalf of whoever gave us the backend
+ * @backend:	its file's credentials decide about quotas and reserved blocks,
+ *		its cgroup is charged
+ *
+ * Context: a workqueue.
+ * Return: for vhost_blk_backend_unbecome().
+ */
+const struct cred *
+vhost_blk_backend_become(const struct vhost_blk_backend *backend)
+{
+	kthread_associate_blkcg(backend->css);
+	return override_creds(backend->file->f_cred);
+}
+
+/**
+ * vhost_blk_backend_unbecome - undo vhost_blk_backend_become()
+ * @cred:	what that returned
+ *
+ * The backend may be gone by now.
+ */
+void vhost_blk_backend_unbecome(const struct cred *cred)
+{
+	revert_creds(cred);
+	kthread_associate_blkcg(NULL);
+}
+
+/**
+ * vhost_blk_backend_limits - VHOST_BLK_GET_LIMITS
+ * @argp:	struct vhost_blk_limits
+ *
+ * Context: process; no owner is needed.
+ * Return: 0, -EFAULT, -EINVAL, or as vhost_blk_backend_open().
+ */
+long vhost_blk_backend_limits(void __user *argp)
+{
+	struct vhost_blk_backend *backend;
+	struct vhost_blk_limits limits;
+
+	if (copy_from_user(&limits, argp, sizeof(limits)))
+		return -EFAULT;
+	if (memchr_inv(limits.reserved, 0, sizeof(limits.reserved)))
+		return -EINVAL;
+	backend = vhost_blk_backend_open(limits.fd);
+	if (IS_ERR(backend))
+		return PTR_ERR(backend);
+
+	limits.flags = 0;
+	if (!backend->writable || backend->ops->read_only(backend))
+		limits.flags |= VHOST_BLK_LIMIT_READ_ONLY;
+	limits.capacity = backend->ops->capacity(backend);
+	limits.logical_block = backend->block_mask + 1;
+	limits.dma_alignment = backend->dma_mask;
+	limits.max_segments = backend->max_segs;
+	backend->ops->limits(backend, &limits);
+	vhost_blk_backend_close(backend);
+	return copy_to_user(argp, &limits, sizeof(limits)) ? -EFAULT : 0;
+}
 
 static void vhost_blk_backend_free_reqs(struct vhost_blk_vq *ring)
 {
@@ -45,7 +169,7 @@ static bool vhost_blk_backend_ring_mapped(const struct vhost_virtqueue *vq)
 
 	return !fault_in_readable((char __user *)vq->desc, desc) &&
 	       !fault_in_readable((char __user *)vq->avail, avail) &&
-	       !fault_in_writeable((char __user *)vq->used, used);
+	       !fault_in_safe_writeable((char __user *)vq->used, used);
 }
 
 static int vhost_blk_backend_check_ring(struct vhost_blk_vq *ring)
@@ -67,6 +191,8 @@ static int vhost_blk_backend_go(struct vhost_blk_vq *ring)
 
 	mutex_lock(&vq->mutex);
 	ring->broken = false;
+	ring->bounce_wait = false;
+	ring->capacity = ring->backend->ops->capacity(ring->backend);
 	vhost_vq_set_backend(vq, ring->backend);
 	ret = vhost_vq_init_access(vq);
 	if (!ret && vq->kick)
@@ -86,7 +212,7 @@ static int vhost_blk_backend_start(struct vhost_blk_vq *ring, int fd)
 	ret = vhost_blk_backend_check_ring(ring);
 	if (ret)
 		return ret;
-	ring->backend = vhost_blk_bdev_open(fd);
+	ring->backend = vhost_blk_backend_open(fd);
 	if (IS_ERR(ring->backend)) {
 		ret = PTR_ERR(ring->backend);
 		goto err_backend;
@@ -103,13 +229,23 @@ static int vhost_blk_backend_start(struct vhost_blk_vq *ring, int fd)
 err_go:
 	vhost_blk_backend_free_reqs(ring);
 err_reqs:
-	vhost_blk_bdev_close(ring->backend);
+	vhost_blk_backend_close(ring->backend);
 err_backend:
 	ring->backend = NULL;
 	return ret;
 }
 
-/* Let the ring take no more requests. What is in flight goes on. */
+/* Nothing is taken from the ring while it is held. */
+static void vhost_blk_backend_hold_ring(struct vhost_blk_vq *ring, bool hold)
+{
+	mutex_lock(&ring->vq.mutex);
+	WRITE_ONCE(ring->hold, hold);
+	mutex_unlock(&ring->vq.mutex);
+	if (!hold && ring->backend)
+		vhost_blk_poll_add(ring);
+}
+
+/* Let vhost core take the ring for idle. What is in flight goes on. */
 static void vhost_blk_backend_detach(struct vhost_blk_vq *ring)
 {
 	struct vhost_virtqueue *vq = &ring->vq;
@@ -134,7 +270,7 @@ static void vhost_blk_backend_finish(struct vhost_blk_vq *ring)
 	if (current->mm == ring->blk->dev.mm)
 		vhost_enable_notify(&ring->blk->dev, vq);
 	vhost_blk_backend_free_reqs(ring);
-	vhost_blk_bdev_close(ring->backend);
+	vhost_blk_backend_close(ring->backend);
 	ring->backend = NULL;
 	mutex_unlock(&vq->mutex);
 }
@@ -145,16 +281,24 @@ static int vhost_blk_backend_drain(struct vhost_blk_vq *ring)
 		-EINTR : 0;
 }
 
+/*
+ * vhost core checks new ring addresses only while the ring has a backend, so it
+ * keeps that until nothing is in flight which could be written there: if the
+ * wait is interrupted, the ring goes on as if nobody had asked.
+ */
 static int vhost_blk_backend_stop(struct vhost_blk_vq *ring)
 {
 	int ret;
 
 	if (!ring->backend)
 		return 0;
-	vhost_blk_backend_detach(ring);
+	vhost_blk_backend_hold_ring(ring, true);
 	ret = vhost_blk_backend_drain(ring);
-	if (!ret)
+	if (!ret) {
+		vhost_blk_backend_detach(ring);
 		vhost_blk_backend_finish(ring);
+	}
+	vhost_blk_backend_hold_ring(ring, false);
 	return ret;
 }
 
@@ -167,7 +311,7 @@ static int vhost_blk_backend_stop(struct vhost_blk_vq *ring)
  * Return: 0; -EFAULT (@argp, or the ring is not set up or not mapped),
  * -ENOBUFS (no such ring), -EBUSY (it has a backend), -EINVAL (the ring is too
  * large), -EINTR (killed while draining), -ENOMEM, or as
- * vhost_blk_bdev_open().
+ * vhost_blk_backend_open().
  */
 long vhost_blk_backend_set(struct vhost_blk *blk, void __user *argp)
 {
@@ -198,13 +342,8 @@ void vhost_blk_backend_hold(struct vhost_blk *blk, bool hold)
 
 	for (i = 0; i < VHOST_BLK_MAX_RINGS; i++) {
 		ring = blk->rings[i];
-		if (!ring->backend)
-			continue;
-		mutex_lock(&ring->vq.mutex);
-		WRITE_ONCE(ring->hold, hold);
-		mutex_unlock(&ring->vq.mutex);
-		if (!hold)
-			vhost_blk_poll_add(ring);
+		if (ring->backend)
+			vhost_blk_backend_hold_ring(ring, hold);
 	}
 }
 

@@ -34,7 +34,10 @@
 	BIT_ULL(VIRTIO_BLK_F_FLUSH) |			\
 	BIT_ULL(VIRTIO_BLK_F_TOPOLOGY) |		\
 	BIT_ULL(VIRTIO_BLK_F_CONFIG_WCE) |		\
-	BIT_ULL(VIRTIO_BLK_F_MQ))
+	BIT_ULL(VIRTIO_BLK_F_MQ) |			\
+	BIT_ULL(VIRTIO_BLK_F_DISCARD) |			\
+	BIT_ULL(VIRTIO_BLK_F_WRITE_ZEROES) |		\
+	BIT_ULL(VIRTIO_BLK_F_SECURE_ERASE))
 
 struct workqueue_struct *vhost_blk_drain_wq;
 
@@ -42,16 +45,22 @@ static void vhost_blk_free(struct vhost_blk *blk)
 {
 	int i;
 
+	if (blk->wq)
+		destroy_workqueue(blk->wq);
 	for (i = 0; i < VHOST_BLK_MAX_RINGS; i++)
 		kvfree(blk->rings[i]);
 	kvfree(blk);
 }
 
-static int vhost_blk_alloc_rings(struct vhost_blk *blk)
+static int vhost_blk_alloc_parts(struct vhost_blk *blk)
 {
 	struct vhost_blk_vq *ring;
 	int i;
 
+	/* One of its own: another device's slow disk shall not be in the way. */
+	blk->wq = alloc_workqueue("vhost-blk", WQ_UNBOUND, 0);
+	if (!blk->wq)
+		return -ENOMEM;
 	for (i = 0; i < VHOST_BLK_MAX_RINGS; i++) {
 		ring = kvzalloc(sizeof(*ring), GFP_KERNEL_ACCOUNT);
 		if (!ring)
@@ -59,7 +68,7 @@ static int vhost_blk_alloc_rings(struct vhost_blk *blk)
 		ring->blk = blk;
 		ring->index = i;
 		ring->batch = VHOST_BLK_BATCH;
-		ring->writeback = true;
+		ring->config.flags = VHOST_BLK_CONFIG_WRITEBACK;
 		init_llist_head(&ring->done);
 		INIT_WORK(&ring->drain_work, vhost_blk_ring_drain_work);
 		init_waitqueue_head(&ring->drained);
@@ -79,7 +88,7 @@ static int vhost_blk_open(struct inode *inode, struct file *file)
 	blk = kvzalloc(sizeof(*blk), GFP_KERNEL_ACCOUNT);
 	if (!blk)
 		return -ENOMEM;
-	ret = vhost_blk_alloc_rings(blk);
+	ret = vhost_blk_alloc_parts(blk);
 	if (ret) {
 		vhost_blk_free(blk);
 		return ret;
@@ -98,13 +107,16 @@ static void vhost_blk_shutdown(struct vhost_blk *blk)
 {
 	int i;
 
+	WRITE_ONCE(blk->dying, true);
 	vhost_blk_backend_stop_all(blk);
+	vhost_blk_event_clear(blk);
 	vhost_dev_stop(&blk->dev);
 	/* end_io may still be about to queue work on a worker. */
 	synchronize_rcu();
 	vhost_dev_flush(&blk->dev);
 	for (i = 0; i < VHOST_BLK_MAX_RINGS; i++)
 		flush_work(&blk->rings[i]->drain_work);
+	WRITE_ONCE(blk->dying, false);
 }
 
 static int vhost_blk_release(struct inode *inode, struct file *file)
@@ -182,8 +194,7 @@ static long vhost_blk_set_config(struct vhost_blk *blk, void __user *argp)
 	for (i = 0; i < VHOST_BLK_MAX_RINGS; i++) {
 		ring = blk->rings[i];
 		mutex_lock(&ring->vq.mutex);
-		ring->writeback = config.flags & VHOST_BLK_CONFIG_WRITEBACK;
-		memcpy(ring->id, config.id, sizeof(ring->id));
+		ring->config = config;
 		mutex_unlock(&ring->vq.mutex);
 	}
 	return 0;
@@ -266,6 +277,8 @@ static long vhost_blk_own_ioctl(struct vhost_blk *blk, unsigned int cmd,
 		return vhost_blk_set_features(blk, argp);
 	case VHOST_BLK_SET_BACKEND:
 		return vhost_blk_backend_set(blk, argp);
+	case VHOST_BLK_SET_EVENT:
+		return vhost_blk_event_set(blk, argp);
 	case VHOST_BLK_SET_CONFIG:
 		return vhost_blk_set_config(blk, argp);
 	case VHOST_BLK_SET_POLL:
@@ -290,6 +303,7 @@ static long vhost_blk_locked_ioctl(struct vhost_blk *blk, unsigned int cmd,
 		return vhost_blk_reset_owner(blk);
 	case VHOST_SET_FEATURES:
 	case VHOST_BLK_SET_BACKEND:
+	case VHOST_BLK_SET_EVENT:
 	case VHOST_BLK_SET_CONFIG:
 	case VHOST_BLK_SET_POLL:
 	case VHOST_BLK_GET_POLL:
@@ -314,7 +328,7 @@ static long vhost_blk_ioctl(struct file *file, unsigned int cmd,
 		return copy_to_user(argp, &features, sizeof(features)) ?
 			-EFAULT : 0;
 	case VHOST_BLK_GET_LIMITS:
-		return vhost_blk_bdev_limits(argp);
+		return vhost_blk_backend_limits(argp);
 	}
 
 	if (mutex_lock_killable(&blk->dev.mutex))

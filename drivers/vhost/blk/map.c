@@ -9,6 +9,7 @@
  */
 #include <linux/mempool.h>
 #include <linux/mm.h>
+#include <linux/sizes.h>
 #include <linux/slab.h>
 
 #include "vhost_blk.h"
@@ -18,6 +19,13 @@
 
 /* Bounce pages kept for when memory is short. */
 #define VHOST_BLK_BOUNCE_RESERVE	BIO_MAX_VECS
+
+/*
+ * Most bytes that the requests of one ring may have in bounce pages: memory of
+ * the host that a guest could otherwise take as much of as it likes. The next
+ * request waits; one that is larger by itself fails.
+ */
+#define VHOST_BLK_BOUNCE_MAX	SZ_16M
 
 static mempool_t vhost_blk_bounce_pool;
 
@@ -110,46 +118,76 @@ static int vhost_blk_map_pin(struct vhost_blk_req *req, struct iov_iter *data)
 	return 0;
 }
 
-/*
- * The reserve is taken from only when the page allocator has nothing, and
- * never waited for: our own thread is the one that refills it.
- */
-static struct page *vhost_blk_bounce_page(void)
+static struct page *vhost_blk_bounce_page(bool reserved)
+{
+	/* Never waited for: our own thread is the one that refills it. */
+	if (reserved)
+		return mempool_alloc(&vhost_blk_bounce_pool, GFP_NOWAIT);
+	return alloc_page(GFP_KERNEL_ACCOUNT | __GFP_NORETRY | __GFP_NOWARN);
+}
+
+static void vhost_blk_bounce_free_pages(struct vhost_blk_req *req)
 {
 	struct page *page;
 
-	page = alloc_page(GFP_KERNEL | __GFP_NORETRY | __GFP_NOWARN);
-	return page ?: mempool_alloc(&vhost_blk_bounce_pool, GFP_NOWAIT);
+	while (req->nr_bounce) {
+		page = req->bounce[--req->nr_bounce].bv_page;
+		if (req->bounce_reserved)
+			mempool_free(page, &vhost_blk_bounce_pool);
+		else
+			__free_page(page);
+	}
 }
 
-static int vhost_blk_bounce_alloc(struct vhost_blk_req *req)
+static bool vhost_blk_bounce_alloc_pages(struct vhost_blk_req *req,
+					 bool reserved)
 {
 	u32 left = req->len, bytes;
 	struct page *page;
 
-	req->bounce = kvmalloc_array(DIV_ROUND_UP(left, PAGE_SIZE),
+	req->bounce_reserved = reserved;
+	for (; left; left -= bytes) {
+		page = vhost_blk_bounce_page(reserved);
+		if (!page) {
+			vhost_blk_bounce_free_pages(req);
+			return false;
+		}
+		bytes = min_t(u32, left, PAGE_SIZE);
+		bvec_set_page(&req->bounce[req->nr_bounce++], page, bytes, 0);
+	}
+	return true;
+}
+
+static int vhost_blk_bounce_alloc(struct vhost_blk_req *req)
+{
+	struct vhost_blk_vq *ring = req->ring;
+
+	if (req->len > VHOST_BLK_BOUNCE_MAX)
+		return -ENOMEM;
+	if (ring->bounce_bytes + req->len > VHOST_BLK_BOUNCE_MAX)
+		return -EAGAIN;
+	req->bounce = kvmalloc_array(DIV_ROUND_UP(req->len, PAGE_SIZE),
 				     sizeof(*req->bounce),
 				     GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 	if (!req->bounce)
 		return -ENOMEM;
-	for (; left; left -= bytes) {
-		page = vhost_blk_bounce_page();
-		if (!page)
-			return -ENOMEM;
-		bytes = min_t(u32, left, PAGE_SIZE);
-		bvec_set_page(&req->bounce[req->nr_bounce++], page, bytes, 0);
+	if (!vhost_blk_bounce_alloc_pages(req, false) &&
+	    !vhost_blk_bounce_alloc_pages(req, true)) {
+		kvfree(req->bounce);
+		req->bounce = NULL;
+		return -ENOMEM;
 	}
-	req->ring->stats.bounced++;
+	ring->bounce_bytes += req->len;
+	ring->stats.bounced++;
 	return 0;
 }
 
 static void vhost_blk_bounce_free(struct vhost_blk_req *req)
 {
-	while (req->nr_bounce)
-		mempool_free(req->bounce[--req->nr_bounce].bv_page,
-			     &vhost_blk_bounce_pool);
+	vhost_blk_bounce_free_pages(req);
 	kvfree(req->bounce);
 	req->bounce = NULL;
+	req->ring->bounce_bytes -= req->len;
 }
 
 static void vhost_blk_bounce_copy(struct vhost_blk_req *req, bool to_guest)
@@ -170,6 +208,42 @@ static void vhost_blk_bounce_copy(struct vhost_blk_req *req, bool to_guest)
 	}
 }
 
+/* Does a gap between two vectors cross the device's virtual boundary? */
+static bool vhost_blk_map_gap(const struct vhost_blk_backend *backend,
+			      const struct bio_vec *prev,
+			      const struct bio_vec *next)
+{
+	return ((prev->bv_offset + prev->bv_len) | next->bv_offset) &
+		backend->virt_mask;
+}
+
+/*
+ * Can the backend take the guest's pages as they are? The block layer splits a
+ * bio where the device's limits ask for it, but only between logical blocks:
+ * inside a block no limit may be hit. A request of several bios is cut between
+ * vectors, so there each must hold whole blocks.
+ */
+static bool vhost_blk_map_fits(const struct vhost_blk_req *req)
+{
+	const struct vhost_blk_backend *backend = req->ring->backend;
+	const struct bio_vec *vec = req->vecs;
+	unsigned int i, segs = 0, pos = 0;
+
+	for (i = 0; i < req->nr_vecs; i++, vec++) {
+		if ((vec->bv_offset | vec->bv_len) & backend->dma_mask)
+			return false;
+		if (!(pos & backend->block_mask))
+			segs = 0;
+		else if (req->nr_vecs > BIO_MAX_VECS ||
+			 vhost_blk_map_gap(backend, vec - 1, vec))
+			return false;
+		if (++segs > backend->max_segs)
+			return false;
+		pos += vec->bv_len;
+	}
+	return true;
+}
+
 /**
  * vhost_blk_map_data - pin a request's data
  * @req:	the request; @len is set. On success @vecs, or @bounce if not
@@ -179,7 +253,8 @@ static void vhost_blk_bounce_copy(struct vhost_blk_req *req, bool to_guest)
  *
  * Context: the ring's worker, in the guest's address space, the ring's mutex
  * held; may sleep.
- * Return: 0, -EFAULT, or -ENOMEM; then nothing is pinned or allocated.
+ * Return: 0; -EFAULT, -ENOMEM, or -EAGAIN if the ring has too much in bounce
+ * pages at the moment: then nothing is pinned or allocated.
  */
 int vhost_blk_map_data(struct vhost_blk_req *req, struct iov_iter *data,
 		       bool write)
@@ -192,7 +267,7 @@ int vhost_blk_map_data(struct vhost_blk_req *req, struct iov_iter *data,
 	if (ret)
 		return ret;
 	ret = vhost_blk_map_pin(req, data);
-	if (!ret && !vhost_blk_bdev_fits(req)) {
+	if (!ret && !vhost_blk_map_fits(req)) {
 		ret = vhost_blk_bounce_alloc(req);
 		if (!ret && write)
 			vhost_blk_bounce_copy(req, false);

@@ -63,7 +63,8 @@ static unsigned int vhost_blk_poll_turn(struct vhost_blk_poller *poller)
 
 	blk_start_plug(&plug);
 	while ((ring = vhost_blk_poll_next(blk, &mask)))
-		if (vhost_blk_ring_has_work(ring))
+		if (vhost_blk_ring_has_work(ring) &&
+		    !fatal_signal_pending(current))
 			progress += vhost_blk_ring_service(ring);
 	blk_finish_plug(&plug);
 	return progress;
@@ -121,6 +122,7 @@ static void vhost_blk_poll_dead(struct vhost_blk_poller *poller)
 	u64 mask = READ_ONCE(poller->rings);
 	struct vhost_blk_vq *ring;
 
+	WRITE_ONCE(blk->dying, true);
 	WRITE_ONCE(poller->awake, false);
 	/* Pairs with llist_add() in vhost_blk_req_done(). */
 	smp_mb();
@@ -131,6 +133,8 @@ static void vhost_blk_poll_dead(struct vhost_blk_poller *poller)
 static void vhost_blk_poll_requeue(struct vhost_blk_poller *poller)
 {
 	poller->requeues++;
+	/* A worker never returns to user mode, where RCU tasks would see it. */
+	cond_resched_tasks_rcu_qs();
 	if (!vhost_vq_work_queue(poller->vq, &poller->work))
 		vhost_blk_poll_dead(poller);
 }

@@ -8,93 +8,164 @@
  */
 #include "trace.h"
 
-/* End a request that never reaches the backend. */
-static void vhost_blk_req_fail(struct vhost_blk_req *req, u8 status)
+/**
+ * vhost_blk_req_fail - end a request before it reaches the backend
+ * @req:	the request
+ * @status:	VIRTIO_BLK_S_*
+ *
+ * Context: the ring's worker, the ring's mutex held.
+ */
+void vhost_blk_req_fail(struct vhost_blk_req *req, u8 status)
 {
 	req->status = status;
 	vhost_blk_req_done(req);
 }
 
-/* Check what READ and WRITE have in common, and pin the data. */
-static void vhost_blk_req_start_rw(struct vhost_blk_req *req,
-				   struct iov_iter *data, bool write)
+/**
+ * vhost_blk_req_status - an errno as VIRTIO knows it
+ * @err:	0 or negative
+ *
+ * Return: VIRTIO_BLK_S_*.
+ */
+u8 vhost_blk_req_status(int err)
 {
+	if (!err)
+		return VIRTIO_BLK_S_OK;
+	return err == -EOPNOTSUPP ? VIRTIO_BLK_S_UNSUPP : VIRTIO_BLK_S_IOERR;
+}
+
+/**
+ * vhost_blk_req_writethrough - must what is written be stable at once?
+ * @req:	a request that writes
+ *
+ * VIRTIO 1.3, 5.2.6.2. Context: the ring's mutex held.
+ */
+bool vhost_blk_req_writethrough(const struct vhost_blk_req *req)
+{
+	struct vhost_virtqueue *vq = &req->ring->vq;
+
+	return !(req->ring->config.flags & VHOST_BLK_CONFIG_WRITEBACK) ||
+	       (!vhost_has_feature(vq, VIRTIO_BLK_F_FLUSH) &&
+		!vhost_has_feature(vq, VIRTIO_BLK_F_CONFIG_WCE));
+}
+
+/*
+ * Nobody tells the holder of a block device that its size changed, so look at
+ * it on the way.
+ */
+static u64 vhost_blk_req_capacity(struct vhost_blk_vq *ring)
+{
+	u64 capacity = ring->backend->ops->capacity(ring->backend);
+
+	if (unlikely(capacity != ring->capacity)) {
+		ring->capacity = capacity;
+		vhost_blk_event_signal(ring->blk);
+	}
+	return capacity;
+}
+
+/**
+ * vhost_blk_req_check - may a request touch these bytes of the disk?
+ * @req:	the request
+ * @sector:	first 512-byte sector
+ * @bytes:	how many
+ * @write:	it writes
+ *
+ * Return: VIRTIO_BLK_S_OK or VIRTIO_BLK_S_IOERR.
+ */
+u8 vhost_blk_req_check(const struct vhost_blk_req *req, u64 sector, u64 bytes,
+		       bool write)
+{
+	const struct vhost_blk_backend *backend = req->ring->backend;
+	u64 capacity = vhost_blk_req_capacity(req->ring);
+	u64 sectors = bytes >> SECTOR_SHIFT;
+
+	if (write && (!backend->writable || backend->ops->read_only(backend)))
+		return VIRTIO_BLK_S_IOERR;
+	if (sector > capacity || sectors > capacity - sector)
+		return VIRTIO_BLK_S_IOERR;
+	if (((sector << SECTOR_SHIFT) | bytes) & backend->block_mask)
+		return VIRTIO_BLK_S_IOERR;
+	return VIRTIO_BLK_S_OK;
+}
+
+/*
+ * Check what IN and OUT have in common, pin the data, and submit. Return
+ * -EAGAIN if that has to wait, 0 otherwise.
+ */
+static int vhost_blk_req_start_rw(struct vhost_blk_req *req,
+				  struct iov_iter *data, bool write)
+{
+	const struct vhost_blk_backend_ops *ops = req->ring->backend->ops;
 	u8 status = VIRTIO_BLK_S_IOERR;
+	int ret;
 
 	if (iov_iter_count(data) <= INT_MAX) {
 		req->len = iov_iter_count(data);
-		status = vhost_blk_bdev_check(req, write);
+		status = vhost_blk_req_check(req, req->sector, req->len, write);
 	}
-	if (!status && req->len && vhost_blk_map_data(req, data, write))
-		status = VIRTIO_BLK_S_IOERR;
 	if (status || !req->len) {
 		vhost_blk_req_fail(req, status);
-		return;
+		return 0;
 	}
-	req->execute(req);
+	ret = vhost_blk_map_data(req, data, write);
+	if (ret == -EAGAIN)
+		return ret;
+	if (ret)
+		vhost_blk_req_fail(req, VIRTIO_BLK_S_IOERR);
+	else if (write)
+		ops->write(req);
+	else
+		ops->read(req);
+	return 0;
 }
 
-static void vhost_blk_req_start_in(struct vhost_blk_req *req,
-				   struct iov_iter *out, struct iov_iter *in)
+/* There is nothing to flush where nothing can be written. */
+static void vhost_blk_req_start_flush(struct vhost_blk_req *req)
 {
-	req->execute = vhost_blk_bdev_read;
-	vhost_blk_req_start_rw(req, in, false);
-}
-
-static void vhost_blk_req_start_out(struct vhost_blk_req *req,
-				    struct iov_iter *out, struct iov_iter *in)
-{
-	req->execute = vhost_blk_bdev_write;
-	vhost_blk_req_start_rw(req, out, true);
-}
-
-static void vhost_blk_req_start_flush(struct vhost_blk_req *req,
-				      struct iov_iter *out, struct iov_iter *in)
-{
-	req->execute = vhost_blk_bdev_flush;
-	req->execute(req);
-}
-
-static void vhost_blk_req_execute_get_id(struct vhost_blk_req *req)
-{
-	vhost_blk_req_done(req);
+	if (req->ring->backend->writable)
+		req->ring->backend->ops->flush(req);
+	else
+		vhost_blk_req_done(req);
 }
 
 /* Section 5.2.6: 20 bytes, padded with NULs; drivers may offer less room. */
 static void vhost_blk_req_start_get_id(struct vhost_blk_req *req,
-				       struct iov_iter *out, struct iov_iter *in)
+				       struct iov_iter *in)
 {
 	size_t len = min_t(size_t, iov_iter_count(in), VIRTIO_BLK_ID_BYTES);
 
-	req->execute = vhost_blk_req_execute_get_id;
-	if (copy_to_iter(req->ring->id, len, in) != len)
+	if (copy_to_iter(req->ring->config.id, len, in) != len)
 		req->status = VIRTIO_BLK_S_IOERR;
 	else
 		req->len = len;
-	req->execute(req);
+	vhost_blk_req_done(req);
 }
 
-/* What there is to do for a type of request, chosen once. */
-static void vhost_blk_req_parse(struct vhost_blk_req *req, u32 type,
-				struct iov_iter *out, struct iov_iter *in)
+/* What there is to do for a type of request: the one place that decides. */
+static int vhost_blk_req_dispatch(struct vhost_blk_req *req,
+				  struct iov_iter *out, struct iov_iter *in)
 {
-	switch (type) {
+	switch (req->type) {
 	case VIRTIO_BLK_T_IN:
-		vhost_blk_req_start_in(req, out, in);
-		break;
+		return vhost_blk_req_start_rw(req, in, false);
 	case VIRTIO_BLK_T_OUT:
-		vhost_blk_req_start_out(req, out, in);
-		break;
+		return vhost_blk_req_start_rw(req, out, true);
 	case VIRTIO_BLK_T_FLUSH:
-		vhost_blk_req_start_flush(req, out, in);
+		vhost_blk_req_start_flush(req);
 		break;
 	case VIRTIO_BLK_T_GET_ID:
-		vhost_blk_req_start_get_id(req, out, in);
+		vhost_blk_req_start_get_id(req, in);
+		break;
+	case VIRTIO_BLK_T_DISCARD:
+	case VIRTIO_BLK_T_WRITE_ZEROES:
+	case VIRTIO_BLK_T_SECURE_ERASE:
+		vhost_blk_range_start(req, out);
 		break;
 	default:
-		req->execute = NULL;
 		vhost_blk_req_fail(req, VIRTIO_BLK_S_UNSUPP);
 	}
+	return 0;
 }
 
 /* The address of the last byte that the guest lets us write. */
@@ -107,6 +178,16 @@ static void __user *vhost_blk_req_status_addr(const struct iovec *iov,
 	return NULL;
 }
 
+static void vhost_blk_req_reset(struct vhost_blk_req *req)
+{
+	req->status = VIRTIO_BLK_S_OK;
+	req->type = U32_MAX;
+	req->len = 0;
+	req->nr_vecs = 0;
+	req->nr_bios = 0;
+	req->nr_ranges = 0;
+}
+
 /**
  * vhost_blk_req_start - parse a chain and set it going
  * @req:	the slot of the chain's head; busy
@@ -114,9 +195,11 @@ static void __user *vhost_blk_req_status_addr(const struct iovec *iov,
  * @in:		how many after them are for us to write
  *
  * Context: the ring's worker, the ring's mutex held.
+ * Return: 0, or -EAGAIN if the ring has too much in flight of what this request
+ * needs; then it was not started.
  */
-void vhost_blk_req_start(struct vhost_blk_req *req, unsigned int out,
-			 unsigned int in)
+int vhost_blk_req_start(struct vhost_blk_req *req, unsigned int out,
+			unsigned int in)
 {
 	struct vhost_blk_vq *ring = req->ring;
 	struct vhost_virtqueue *vq = &ring->vq;
@@ -124,14 +207,8 @@ void vhost_blk_req_start(struct vhost_blk_req *req, unsigned int out,
 	struct iov_iter out_iter, in_iter;
 	struct virtio_blk_outhdr hdr;
 	size_t in_len;
-	u32 type;
 
-	req->status = VIRTIO_BLK_S_OK;
-	req->len = 0;
-	req->nr_vecs = 0;
-	req->nr_bios = 0;
-	req->execute = NULL;
-
+	vhost_blk_req_reset(req);
 	in_len = iov_length(in_iov, in);
 	req->status_addr = vhost_blk_req_status_addr(in_iov, in);
 	iov_iter_init(&out_iter, ITER_SOURCE, vq->iov, out,
@@ -140,13 +217,13 @@ void vhost_blk_req_start(struct vhost_blk_req *req, unsigned int out,
 	    !copy_from_iter_full(&hdr, sizeof(hdr), &out_iter)) {
 		ring->stats.malformed++;
 		vhost_blk_req_fail(req, VIRTIO_BLK_S_IOERR);
-		return;
+		return 0;
 	}
 	iov_iter_init(&in_iter, ITER_DEST, in_iov, in, in_len - 1);
 	req->sector = vhost64_to_cpu(vq, hdr.sector);
-	type = vhost32_to_cpu(vq, hdr.type);
-	trace_vhost_blk_req_start(req, type);
-	vhost_blk_req_parse(req, type, &out_iter, &in_iter);
+	req->type = vhost32_to_cpu(vq, hdr.type);
+	trace_vhost_blk_req_start(req);
+	return vhost_blk_req_dispatch(req, &out_iter, &in_iter);
 }
 
 /**
@@ -175,18 +252,35 @@ static void vhost_blk_req_count(struct vhost_blk_req *req)
 
 	if (req->status == VIRTIO_BLK_S_UNSUPP) {
 		stats->unsupported++;
-	} else if (req->status) {
+		return;
+	}
+	if (req->status) {
 		stats->errors++;
-	} else if (req->execute == vhost_blk_bdev_read) {
+		vhost_blk_event_signal(req->ring->blk);
+		return;
+	}
+	switch (req->type) {
+	case VIRTIO_BLK_T_IN:
 		stats->reads++;
 		stats->read_bytes += req->len;
-	} else if (req->execute == vhost_blk_bdev_write) {
+		break;
+	case VIRTIO_BLK_T_OUT:
 		stats->writes++;
 		stats->write_bytes += req->len;
-	} else if (req->execute == vhost_blk_bdev_flush) {
+		break;
+	case VIRTIO_BLK_T_FLUSH:
 		stats->flushes++;
-	} else {
+		break;
+	case VIRTIO_BLK_T_GET_ID:
 		stats->get_ids++;
+		break;
+	case VIRTIO_BLK_T_DISCARD:
+	case VIRTIO_BLK_T_SECURE_ERASE:
+		stats->discards++;
+		break;
+	case VIRTIO_BLK_T_WRITE_ZEROES:
+		stats->write_zeroes++;
+		break;
 	}
 }
 
@@ -200,19 +294,17 @@ static void vhost_blk_req_count(struct vhost_blk_req *req)
  */
 u32 vhost_blk_req_complete(struct vhost_blk_req *req)
 {
-	bool read = req->execute == vhost_blk_bdev_read;
 	u32 len = 0;
 
-	if (req->nr_vecs) {
-		if (!read)
-			vhost_blk_bdev_write_done(req);
-		vhost_blk_map_release(req, read);
-	}
 	if (req->nr_bios)
-		vhost_blk_bdev_release(req);
+		req->ring->backend->ops->release(req);
+	if (req->nr_vecs)
+		vhost_blk_map_release(req, req->type == VIRTIO_BLK_T_IN);
+	if (req->nr_ranges)
+		kvfree(req->ranges);
 	vhost_blk_req_count(req);
 	trace_vhost_blk_req_complete(req);
-	if (!req->status && req->execute != vhost_blk_bdev_write)
+	if (!req->status && req->type != VIRTIO_BLK_T_OUT)
 		len = req->len;
 	if (!req->status_addr || current->mm != req->ring->blk->dev.mm ||
 	    put_user(req->status, (u8 __user *)req->status_addr))

@@ -2,13 +2,15 @@
 /*
  * vhost-blk: chains in, used entries out, one signal a batch.
  */
+#include <linux/sizes.h>
+
 #include "trace.h"
 
 /* Called with vq->mutex held, or as a hint without. */
 static bool vhost_blk_ring_may_fetch(struct vhost_blk_vq *ring)
 {
 	return READ_ONCE(ring->vq.private_data) && !READ_ONCE(ring->broken) &&
-	       !READ_ONCE(ring->hold);
+	       !READ_ONCE(ring->bounce_wait) && !READ_ONCE(ring->hold);
 }
 
 /*
@@ -59,36 +61,60 @@ void vhost_blk_ring_break(struct vhost_blk_vq *ring)
 		vhost_poll_stop(&vq->poll);
 }
 
+/*
+ * Most bytes that a ring may start in one go, whatever the size of its
+ * requests: submission sleeps when the device has had enough, and others wait
+ * for the worker and the mutex meanwhile.
+ */
+#define VHOST_BLK_BYTE_WEIGHT	SZ_1M
+
+/* Start the request at @head, or put it back for later. */
+static bool vhost_blk_ring_start(struct vhost_blk_vq *ring, unsigned int head,
+				 unsigned int out, unsigned int in,
+				 unsigned int ndesc)
+{
+	struct vhost_blk_req *req = &ring->reqs[head];
+
+	req->busy = true;
+	ring->inflight++;
+	if (!vhost_blk_req_start(req, out, in))
+		return true;
+	ring->inflight--;
+	req->busy = false;
+	vhost_discard_vq_desc(&ring->vq, 1, ndesc);
+	WRITE_ONCE(ring->bounce_wait, true);
+	return false;
+}
+
 /* Fetch and start at most a batch of requests. */
 static unsigned int vhost_blk_ring_fetch(struct vhost_blk_vq *ring)
 {
+	unsigned int out, in, n, ndesc, bytes = 0;
 	struct vhost_virtqueue *vq = &ring->vq;
-	unsigned int out, in, n;
-	struct vhost_blk_req *req;
 	int head;
 
 	if (!vhost_blk_ring_may_fetch(ring))
 		return 0;
 
 	vhost_disable_notify(&ring->blk->dev, vq);
-	for (n = 0; n < ring->batch; n++) {
-		head = vhost_get_vq_desc(vq, vq->iov, ARRAY_SIZE(vq->iov),
-					 &out, &in, NULL, NULL);
+	for (n = 0; n < ring->batch && bytes < VHOST_BLK_BYTE_WEIGHT; n++) {
+		head = vhost_get_vq_desc_n(vq, vq->iov, ARRAY_SIZE(vq->iov),
+					   &out, &in, NULL, NULL, &ndesc);
 		if (head == vq->num)
 			break;
 		if (unlikely(head < 0)) {
 			vhost_blk_ring_break(ring);
 			break;
 		}
-		req = &ring->reqs[head];
-		if (unlikely(req->busy)) {
+		if (unlikely(ring->reqs[head].busy)) {
 			vq_err(vq, "head %d is in flight already\n", head);
 			vhost_blk_ring_break(ring);
 			break;
 		}
-		req->busy = true;
-		ring->inflight++;
-		vhost_blk_req_start(req, out, in);
+		if (unlikely(!vhost_blk_ring_start(ring, head, out, in, ndesc)))
+			break;
+		/* Still there: only this thread, later, puts it on the used ring. */
+		bytes += ring->reqs[head].len;
 	}
 	if (n)
 		ring->stats.batches++;
@@ -127,6 +153,7 @@ static unsigned int vhost_blk_ring_reap(struct vhost_blk_vq *ring)
 		ring->stats.signals++;
 		vhost_signal(&ring->blk->dev, vq);
 	}
+	WRITE_ONCE(ring->bounce_wait, false);
 	vhost_blk_ring_drop(ring, n);
 	return n;
 }

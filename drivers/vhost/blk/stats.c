@@ -13,7 +13,7 @@ static const char * const vhost_blk_stats_names[] = {
 	"reads", "read_bytes", "writes", "write_bytes", "flushes", "get_ids",
 	"errors", "unsupported", "malformed", "ring_errors", "bounced",
 	"large", "inflight", "kicks", "batches", "signals", "sleeps",
-	"requeues",
+	"requeues", "discards", "write_zeroes",
 };
 
 #define VHOST_BLK_NR_STATS	ARRAY_SIZE(vhost_blk_stats_names)

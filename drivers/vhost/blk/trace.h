@@ -14,8 +14,8 @@
 #include "vhost_blk.h"
 
 TRACE_EVENT(vhost_blk_req_start,
-	TP_PROTO(const struct vhost_blk_req *req, u32 type),
-	TP_ARGS(req, type),
+	TP_PROTO(const struct vhost_blk_req *req),
+	TP_ARGS(req),
 	TP_STRUCT__entry(
 		__field(pid_t, owner)
 		__field(u32, ring)
@@ -27,7 +27,7 @@ TRACE_EVENT(vhost_blk_req_start,
 		__entry->owner = req->ring->blk->owner;
 		__entry->ring = req->ring->index;
 		__entry->head = req->head;
-		__entry->type = type;
+		__entry->type = req->type;
 		__entry->sector = req->sector;
 	),
 	TP_printk("owner=%d ring=%u head=%u type=%u sector=%llu",

@@ -4,7 +4,7 @@
  *
  * The way of a request, one file a station:
  *
- *	poll.c -> ring.c -> req.c -> map.c -> bdev.c -> req.c -> ring.c
+ *	poll.c -> ring.c -> req.c -> map.c -> bdev.c | file.c -> req.c -> ring.c
  *
  * Locks, outermost first:
  *
@@ -20,6 +20,8 @@
 
 #include <linux/bio.h>
 #include <linux/blkdev.h>
+#include <linux/cgroup.h>
+#include <linux/fs.h>
 #include <linux/llist.h>
 #include <linux/types.h>
 #include <linux/uio.h>
@@ -45,23 +47,27 @@ struct vhost_blk_vq;
  * struct vhost_blk_req - a request of the guest; one per slot of the ring
  * @node:	on &vhost_blk_vq.done once the backend is through with it
  * @ring:	the ring it came from
- * @execute:	what to do, chosen when the header is parsed; it submits, or
- *		calls vhost_blk_req_done() itself
+ * @work:	for what cannot be done without sleeping
  * @status_addr: where the guest wants the status; NULL: nowhere
  * @sector:	first 512-byte sector
  * @len:	bytes of data
  * @pending:	bios still to be completed
+ * @type:	VIRTIO_BLK_T_*
  * @head:	descriptor index, the name of the slot
  * @status:	VIRTIO_BLK_S_*
  * @busy:	taken from the available ring, not yet put on the used ring
  * @nr_vecs:	of @vecs
  * @nr_bounce:	of @bounce
+ * @bounce_reserved: its pages come from the reserve
  * @nr_bios:	that were set up: @bio, and one fewer in @more
  * @vecs:	the guest's pages, pinned: @inline_vecs, or allocated
  * @bounce:	what the bios use instead of @vecs when the device cannot take
  *		those; NULL otherwise
  * @more:	the bios after the first, for a large request
  * @bio:	the first bio; not from a bio_set, as @more
+ * @iocb:	instead of @bio, for a regular file
+ * @ranges:	of a discard, write-zeroes or secure erase; allocated
+ * @nr_ranges:	of @ranges
  * @inline_vecs: room for a small request
  *
  * Everything but @node, @pending and @status (written by end_io) is protected
@@ -70,28 +76,74 @@ struct vhost_blk_vq;
 struct vhost_blk_req {
 	struct llist_node node;
 	struct vhost_blk_vq *ring;
-	void (*execute)(struct vhost_blk_req *req);
+	struct work_struct work;
 	void __user *status_addr;
 	u64 sector;
 	u32 len;
 	atomic_t pending;
+	u32 type;
 	u16 head;
 	u8 status;
 	bool busy;
 	unsigned int nr_vecs;
 	unsigned int nr_bounce;
+	bool bounce_reserved;
 	unsigned int nr_bios;
 	struct bio_vec *vecs;
 	struct bio_vec *bounce;
 	struct bio *more;
-	struct bio bio;
+	union {
+		struct bio bio;
+		struct kiocb iocb;
+	};
+	struct virtio_blk_discard_write_zeroes *ranges;
+	unsigned int nr_ranges;
 	struct bio_vec inline_vecs[VHOST_BLK_INLINE_VECS];
+};
+
+struct vhost_blk_backend;
+
+/**
+ * struct vhost_blk_backend_ops - a kind of backend
+ * @capacity:	in 512-byte sectors, as it is now
+ * @read_only:	must not be written, as it is now
+ * @read:	submit a read; called, like @write and @flush, on the ring's
+ *		worker with the ring's mutex held
+ * @write:	submit a write
+ * @flush:	submit a flush
+ * @discard:	discard some sectors; called, like the next two, on a workqueue;
+ *		may sleep. Return 0 or an errno, -EOPNOTSUPP if the backend
+ *		cannot
+ * @write_zeroes: make some sectors read as zeroes
+ * @secure_erase: discard some sectors beyond recovery; may be NULL
+ * @sync:	make what was written stable; called as @discard
+ * @release:	give up the bios of a request that has some, on the ring's
+ *		worker with the ring's mutex held; may sleep
+ * @limits:	fill in what is special about this kind
+ */
+struct vhost_blk_backend_ops {
+	u64 (*capacity)(const struct vhost_blk_backend *backend);
+	bool (*read_only)(const struct vhost_blk_backend *backend);
+	void (*read)(struct vhost_blk_req *req);
+	void (*write)(struct vhost_blk_req *req);
+	void (*flush)(struct vhost_blk_req *req);
+	int (*discard)(struct vhost_blk_backend *backend, u64 sector, u32 nr);
+	int (*write_zeroes)(struct vhost_blk_backend *backend, u64 sector,
+			    u32 nr, bool unmap);
+	int (*secure_erase)(struct vhost_blk_backend *backend, u64 sector,
+			    u32 nr);
+	int (*sync)(struct vhost_blk_backend *backend);
+	void (*release)(struct vhost_blk_req *req);
+	void (*limits)(const struct vhost_blk_backend *backend,
+		       struct vhost_blk_limits *limits);
 };
 
 /**
  * struct vhost_blk_backend - the disk behind a ring
+ * @ops:	its kind
  * @file:	as given by VHOST_BLK_SET_BACKEND; holds the disk open
- * @bdev:	its block device
+ * @bdev:	its block device, if it is one
+ * @css:	the block cgroup of whoever set the backend
  * @writable:	@file was opened for writing
  * @dma_mask:	address and length bits that must be zero without a bounce
  * @virt_mask:	virtual boundary: no gaps inside; 0: none
@@ -99,8 +151,10 @@ struct vhost_blk_req {
  * @max_segs:	segments of one device request
  */
 struct vhost_blk_backend {
+	const struct vhost_blk_backend_ops *ops;
 	struct file *file;
 	struct block_device *bdev;
+	struct cgroup_subsys_state *css;
 	bool writable;
 	unsigned int dma_mask;
 	unsigned long virt_mask;
@@ -150,8 +204,10 @@ struct vhost_blk_poller {
  * @batch:	most requests taken in a pass
  * @broken:	the guest violated the ring; nothing more is taken from it
  * @hold:	nothing is taken for now
- * @writeback:	VHOST_BLK_CONFIG_WRITEBACK
- * @id:		for VIRTIO_BLK_T_GET_ID
+ * @bounce_wait: nothing is taken until something is reaped
+ * @bounce_bytes: in bounce pages
+ * @capacity:	of the disk, as last seen
+ * @config:	as VHOST_BLK_SET_CONFIG gave it
  * @stats:	counters, see struct vhost_blk_stats
  */
 struct vhost_blk_vq {
@@ -170,8 +226,10 @@ struct vhost_blk_vq {
 	unsigned int batch;
 	bool broken;
 	bool hold;
-	bool writeback;
-	u8 id[VIRTIO_BLK_ID_BYTES];
+	bool bounce_wait;
+	unsigned int bounce_bytes;
+	u64 capacity;
+	struct vhost_blk_config config;
 	struct vhost_blk_stats stats;
 };
 
@@ -179,14 +237,20 @@ struct vhost_blk_vq {
  * struct vhost_blk - an open /dev/vhost-blk
  * @dev:	vhost core's part
  * @owner:	process id of the owner, for traces
+ * @wq:	for what cannot be done without sleeping
  * @parked:	pollers return at once
+ * @dying:	the owner is gone, or closes: cut short what takes long
+ * @event:	VHOST_BLK_SET_EVENT; replaced under &vhost_dev.mutex
  * @vqs:	for vhost core
  * @rings:	the rings, each allocated by itself
  */
 struct vhost_blk {
 	struct vhost_dev dev;
 	pid_t owner;
+	struct workqueue_struct *wq;
 	bool parked;
+	bool dying;
+	struct eventfd_ctx __rcu *event;
 	struct vhost_virtqueue *vqs[VHOST_BLK_MAX_RINGS];
 	struct vhost_blk_vq *rings[VHOST_BLK_MAX_RINGS];
 };
@@ -195,6 +259,31 @@ static inline struct vhost_blk_vq *vhost_blk_vq(struct vhost_virtqueue *vq)
 {
 	return container_of(vq, struct vhost_blk_vq, vq);
 }
+
+/*
+ * Work that is done on a workqueue is charged to the block cgroup of whoever
+ * set the backend.
+ */
+#ifdef CONFIG_BLK_CGROUP
+static inline struct cgroup_subsys_state *vhost_blk_css_get(void)
+{
+	return task_get_css(current, io_cgrp_id);
+}
+
+static inline void vhost_blk_css_put(struct cgroup_subsys_state *css)
+{
+	css_put(css);
+}
+#else
+static inline struct cgroup_subsys_state *vhost_blk_css_get(void)
+{
+	return NULL;
+}
+
+static inline void vhost_blk_css_put(struct cgroup_subsys_state *css)
+{
+}
+#endif
 
 /* main.c */
 extern struct workqueue_struct *vhost_blk_drain_wq;
@@ -219,8 +308,13 @@ void vhost_blk_ring_drain_work(struct work_struct *work);
 void vhost_blk_ring_break(struct vhost_blk_vq *ring);
 
 /* req.c */
-void vhost_blk_req_start(struct vhost_blk_req *req, unsigned int out,
-			 unsigned int in);
+int vhost_blk_req_start(struct vhost_blk_req *req, unsigned int out,
+			unsigned int in);
+bool vhost_blk_req_writethrough(const struct vhost_blk_req *req);
+u8 vhost_blk_req_status(int err);
+u8 vhost_blk_req_check(const struct vhost_blk_req *req, u64 sector, u64 bytes,
+		       bool write);
+void vhost_blk_req_fail(struct vhost_blk_req *req, u8 status);
 void vhost_blk_req_done(struct vhost_blk_req *req);
 u32 vhost_blk_req_complete(struct vhost_blk_req *req);
 
@@ -232,23 +326,31 @@ int vhost_blk_map_data(struct vhost_blk_req *req, struct iov_iter *data,
 void vhost_blk_map_release(struct vhost_blk_req *req, bool read);
 
 /* bdev.c */
-struct vhost_blk_backend *vhost_blk_bdev_open(int fd);
-void vhost_blk_bdev_close(struct vhost_blk_backend *backend);
-bool vhost_blk_bdev_fits(const struct vhost_blk_req *req);
-u8 vhost_blk_bdev_check(const struct vhost_blk_req *req, bool write);
-void vhost_blk_bdev_read(struct vhost_blk_req *req);
-void vhost_blk_bdev_write(struct vhost_blk_req *req);
-void vhost_blk_bdev_write_done(struct vhost_blk_req *req);
-void vhost_blk_bdev_flush(struct vhost_blk_req *req);
-void vhost_blk_bdev_release(struct vhost_blk_req *req);
-long vhost_blk_bdev_limits(void __user *argp);
+int vhost_blk_bdev_open(struct vhost_blk_backend *backend);
+
+/* file.c */
+int vhost_blk_file_open(struct vhost_blk_backend *backend);
+
+/* range.c */
+void vhost_blk_range_start(struct vhost_blk_req *req, struct iov_iter *out);
 
 /* backend.c */
+const struct cred *
+vhost_blk_backend_become(const struct vhost_blk_backend *backend);
+void vhost_blk_backend_unbecome(const struct cred *cred);
+struct vhost_blk_backend *vhost_blk_backend_open(int fd);
+void vhost_blk_backend_close(struct vhost_blk_backend *backend);
+long vhost_blk_backend_limits(void __user *argp);
 long vhost_blk_backend_set(struct vhost_blk *blk, void __user *argp);
 int vhost_blk_backend_quiesce(struct vhost_blk *blk);
 void vhost_blk_backend_hold(struct vhost_blk *blk, bool hold);
 void vhost_blk_backend_stop_all(struct vhost_blk *blk);
 bool vhost_blk_backend_active(struct vhost_blk *blk);
+
+/* event.c */
+void vhost_blk_event_signal(struct vhost_blk *blk);
+long vhost_blk_event_set(struct vhost_blk *blk, void __user *argp);
+void vhost_blk_event_clear(struct vhost_blk *blk);
 
 /* stats.c */
 long vhost_blk_stats_get(struct vhost_blk *blk, void __user *argp);

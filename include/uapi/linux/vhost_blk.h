@@ -46,6 +46,12 @@
  * @reserved:	must be zero
  * @id:		what VIRTIO_BLK_T_GET_ID returns: 20 bytes, padded with NULs,
  *		not terminated if all 20 are used
+ * @max_discard_sectors:	per range of VIRTIO_BLK_T_DISCARD; 0: no limit
+ * @max_discard_seg:	ranges per request; 0: the module's limit, 256
+ * @max_write_zeroes_sectors: the same for VIRTIO_BLK_T_WRITE_ZEROES
+ * @max_write_zeroes_seg: the same for VIRTIO_BLK_T_WRITE_ZEROES
+ * @max_secure_erase_sectors: the same for VIRTIO_BLK_T_SECURE_ERASE
+ * @max_secure_erase_seg: the same for VIRTIO_BLK_T_SECURE_ERASE
  * @reserved2:	must be zero
  *
  * May be set at any time; holds for the requests fetched afterwards. A new
@@ -55,7 +61,13 @@ struct vhost_blk_config {
 	__u32 flags;
 	__u32 reserved;
 	__u8 id[20];
-	__u32 reserved2[25];
+	__u32 max_discard_sectors;
+	__u32 max_discard_seg;
+	__u32 max_write_zeroes_sectors;
+	__u32 max_write_zeroes_seg;
+	__u32 max_secure_erase_sectors;
+	__u32 max_secure_erase_seg;
+	__u32 reserved2[19];
 };
 
 #define VHOST_BLK_SET_CONFIG	_IOW(VHOST_VIRTIO, 0x51, \
@@ -173,6 +185,9 @@ struct vhost_blk_limits {
  *			completions; event suppression may hold it back)
  * @sleeps:		times the worker went idle
  * @requeues:		times the worker's quantum ended and others got their turn
+ * @discards:		VIRTIO_BLK_T_DISCARD and VIRTIO_BLK_T_SECURE_ERASE
+ *			completed without error
+ * @write_zeroes:	VIRTIO_BLK_T_WRITE_ZEROES completed without error
  * @reserved2:		zero
  */
 struct vhost_blk_stats {
@@ -196,10 +211,20 @@ struct vhost_blk_stats {
 	__u64 signals;
 	__u64 sleeps;
 	__u64 requeues;
-	__u64 reserved2[13];
+	__u64 discards;
+	__u64 write_zeroes;
+	__u64 reserved2[11];
 };
 
 #define VHOST_BLK_GET_STATS	_IOWR(VHOST_VIRTIO, 0x56, \
 				      struct vhost_blk_stats)
+
+/*
+ * Have the eventfd (int, as a pointer) signalled when a disk is found to have
+ * another capacity than before, and after an I/O error; -1: no more. Whoever is
+ * told looks at VHOST_BLK_GET_LIMITS and VHOST_BLK_GET_STATS. The kernel sees a
+ * new capacity when the guest does I/O; a disk that is idle says nothing.
+ */
+#define VHOST_BLK_SET_EVENT	_IOW(VHOST_VIRTIO, 0x57, int)
 
 #endif /* _UAPI_LINUX_VHOST_BLK_H */
