@@ -187,6 +187,14 @@ static int make(struct blkdev *b)
 		{ "irqmode", "2" }, { "completion_nsec", "2000000" },
 		{ NULL, NULL },
 	};
+	static const struct null_attr timer_30us[] = {
+		{ "irqmode", "2" }, { "completion_nsec", "30000" },
+		{ NULL, NULL },
+	};
+	static const struct null_attr timer_60us[] = {
+		{ "irqmode", "2" }, { "completion_nsec", "60000" },
+		{ NULL, NULL },
+	};
 	const unsigned long long sectors = BLKDEV_SIZE / 512;
 	const char *dev = "/dev/", *env;
 	const char *name = NULL;
@@ -207,6 +215,12 @@ static int make(struct blkdev *b)
 		break;
 	case BLKDEV_NULL_TIMER:
 		r = null_make(name = "vbt-timer", timer);
+		break;
+	case BLKDEV_NULL_30US:
+		r = null_make(name = "vbt-30us", timer_30us);
+		break;
+	case BLKDEV_NULL_60US:
+		r = null_make(name = "vbt-60us", timer_60us);
 		break;
 	case BLKDEV_NULL_RO:
 		r = null_make(name = "vbt-ro", NULL);

@@ -16,7 +16,7 @@ struct req_slice {
 	uint32_t len;
 	uint32_t at;		/* in its stream */
 	bool in;
-	bool guarded;
+	bool guard_before, guard_behind;
 };
 
 const struct req_layout layout_plain = { .name = "plain" };
@@ -64,50 +64,35 @@ static char *guarded_alloc(struct gmem *m, uint32_t len, unsigned int align,
 	return p;
 }
 
-static void slice_add(struct req *r, uint32_t at, uint32_t len, bool in,
-		      unsigned int align, unsigned int offset)
+/* The next descriptor: @len bytes at guest address @addr. */
+static struct req_slice *slice_put(struct req *r, uint32_t at, uint64_t addr,
+				   uint32_t len, bool in)
 {
 	struct req_slice *s = &r->slice[r->nseg];
 	struct vseg *seg = &r->seg[r->nseg++];
 
-	s->p = guarded_alloc(r->mem, len, align, offset);
-	s->guarded = true;
-	s->len = len;
-	s->at = at;
-	s->in = in;
-	seg->addr = gmem_addr(r->mem, s->p);
-	seg->len = len;
-	seg->in = in;
-	if (r->layout->zero) {
-		s = &r->slice[r->nseg];
-		seg = &r->seg[r->nseg++];
-		memset(s, 0, sizeof(*s));
-		s->in = in;
-		seg->addr = seg[-1].addr;
-		seg->len = 0;
-		seg->in = in;
-	}
-}
-
-/*
- * Data across the border of the two low regions: one descriptor, two pieces
- * of our memory.
- */
-static void slice_add_border(struct req *r, uint32_t at, uint32_t len, bool in)
-{
-	uint32_t before = len / 2;
-	uint64_t addr = GMEM_BORDER - before;
-	struct req_slice *s = &r->slice[r->nseg];
-	struct vseg *seg = &r->seg[r->nseg++];
-
+	memset(s, 0, sizeof(*s));
 	s->p = gmem_ptr(r->mem, addr);
 	s->len = len;
 	s->at = at;
 	s->in = in;
-	s->guarded = false;
 	seg->addr = addr;
 	seg->len = len;
 	seg->in = in;
+	if (r->layout->zero && len)
+		slice_put(r, at, addr, 0, in);
+	return s;
+}
+
+static void slice_add(struct req *r, uint32_t at, uint32_t len, bool in,
+		      unsigned int align, unsigned int offset)
+{
+	char *p = guarded_alloc(r->mem, len, align, offset);
+	struct req_slice *s;
+
+	s = slice_put(r, at, gmem_addr(r->mem, p), len, in);
+	s->guard_before = true;
+	s->guard_behind = true;
 }
 
 static unsigned int chunks(uint32_t len, unsigned int chunk)
@@ -119,19 +104,33 @@ static void build_data(struct req *r, uint32_t at, uint32_t len,
 		       uint32_t tail, bool in)
 {
 	const struct req_layout *l = r->layout;
+	unsigned int align = l->align ? l->align : PAGE;
+	struct req_slice *s;
+	uint64_t addr = 0;
 	uint32_t n;
 
+	/*
+	 * One buffer that the descriptors share, or one for each. Across the
+	 * border a descriptor has two pieces of our memory, with no guards.
+	 */
+	if (l->border)
+		addr = GMEM_BORDER - len / 2;
+	else if (l->adjacent && len)
+		addr = gmem_addr(r->mem, guarded_alloc(r->mem, len + tail, align,
+						       l->offset % PAGE));
 	/* @tail bytes of something else follow in the last descriptor */
 	while (len) {
 		n = l->data_chunk && l->data_chunk < len ? l->data_chunk : len;
 		len -= n;
 		if (!len)
 			n += tail;
-		if (l->border)
-			slice_add_border(r, at, n, in);
-		else
-			slice_add(r, at, n, in, l->align ? l->align : PAGE,
-				  l->offset % PAGE);
+		if (addr) {
+			s = slice_put(r, at, addr, n, in);
+			s->guard_behind = l->adjacent && !len;
+			addr += n;
+		} else {
+			slice_add(r, at, n, in, align, l->offset % PAGE);
+		}
 		at += n;
 	}
 }
@@ -274,8 +273,9 @@ bool req_guards_intact(const struct req *r)
 	for (i = 0; i < r->nseg; i++) {
 		const struct req_slice *s = &r->slice[i];
 
-		if (s->guarded && (!mem_is(s->p - GUARD, GUARD_BYTE, GUARD) ||
-				   !mem_is(s->p + s->len, GUARD_BYTE, GUARD)))
+		if (s->guard_before && !mem_is(s->p - GUARD, GUARD_BYTE, GUARD))
+			return false;
+		if (s->guard_behind && !mem_is(s->p + s->len, GUARD_BYTE, GUARD))
 			return false;
 	}
 	return true;

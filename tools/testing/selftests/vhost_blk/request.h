@@ -21,6 +21,7 @@ struct req_layout {
 	bool status_joined;	/* status in the last data descriptor of a read */
 	bool status_page;	/* status is the first byte of a page of its own */
 	bool zero;		/* a zero-length descriptor after every one */
+	bool adjacent;		/* data descriptors follow each other in memory */
 	bool border;		/* data lies across the two low regions */
 	unsigned int align;	/* of each data descriptor; 0: a page */
 	unsigned int offset;	/* and what is added to that */

@@ -39,10 +39,11 @@ static inline struct baseline baseline_take(void)
  * a moment after the process that held the device.
  */
 #define EXPECT_BASELINE(b) do {						\
-	int _tries = 100;						\
-	while (pages_pinned() != (b).pinned && _tries--)		\
-		sleep_ms(10);						\
-	EXPECT_EQ((b).pinned, pages_pinned());				\
+	long long _pinned;						\
+	int _tries = 50;						\
+	while ((_pinned = pages_pinned()) != (b).pinned && _tries--)	\
+		sleep_ms(20);						\
+	EXPECT_EQ((b).pinned, _pinned);					\
 	EXPECT_EQ((b).splats, kernel_splats());				\
 } while (0)
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * The interface of /dev/vhost-blk: every ioctl, what it does and how it fails.
- * Documentation/virt/vhost-blk-uapi.rst is the other half of this file.
+ * Documentation/userspace-api/vhost-blk.rst is the other half of this file.
  */
 #include <grp.h>
 #include <poll.h>
