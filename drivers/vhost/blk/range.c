@@ -108,6 +108,21 @@ static u8 vhost_blk_range_check(const struct vhost_blk_req *req)
 	return status;
 }
 
+/**
+ * vhost_blk_range_bytes - how much of the disk a request of ranges is about
+ * @req:	the request
+ */
+u64 vhost_blk_range_bytes(const struct vhost_blk_req *req)
+{
+	u64 bytes = 0;
+	unsigned int i;
+
+	for (i = 0; i < req->nr_ranges; i++)
+		bytes += (u64)le32_to_cpu(req->ranges[i].num_sectors) <<
+			 SECTOR_SHIFT;
+	return bytes;
+}
+
 static int vhost_blk_range_do_part(struct vhost_blk_req *req, u64 sector,
 				   u32 nr, bool unmap)
 {

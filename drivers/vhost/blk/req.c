@@ -277,9 +277,11 @@ static void vhost_blk_req_count(struct vhost_blk_req *req)
 	case VIRTIO_BLK_T_DISCARD:
 	case VIRTIO_BLK_T_SECURE_ERASE:
 		stats->discards++;
+		stats->discard_bytes += vhost_blk_range_bytes(req);
 		break;
 	case VIRTIO_BLK_T_WRITE_ZEROES:
 		stats->write_zeroes++;
+		stats->write_zeroes_bytes += vhost_blk_range_bytes(req);
 		break;
 	}
 }
@@ -300,10 +302,10 @@ u32 vhost_blk_req_complete(struct vhost_blk_req *req)
 		req->ring->backend->ops->release(req);
 	if (req->nr_vecs)
 		vhost_blk_map_release(req, req->type == VIRTIO_BLK_T_IN);
-	if (req->nr_ranges)
-		kvfree(req->ranges);
 	vhost_blk_req_count(req);
 	trace_vhost_blk_req_complete(req);
+	if (req->nr_ranges)
+		kvfree(req->ranges);
 	if (!req->status && req->type != VIRTIO_BLK_T_OUT)
 		len = req->len;
 	if (!req->status_addr || current->mm != req->ring->blk->dev.mm ||

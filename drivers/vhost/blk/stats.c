@@ -13,7 +13,8 @@ static const char * const vhost_blk_stats_names[] = {
 	"reads", "read_bytes", "writes", "write_bytes", "flushes", "get_ids",
 	"errors", "unsupported", "malformed", "ring_errors", "bounced",
 	"large", "inflight", "kicks", "batches", "signals", "sleeps",
-	"requeues", "discards", "write_zeroes",
+	"requeues", "discards", "discard_bytes", "write_zeroes",
+	"write_zeroes_bytes",
 };
 
 #define VHOST_BLK_NR_STATS	ARRAY_SIZE(vhost_blk_stats_names)

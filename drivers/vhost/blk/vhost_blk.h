@@ -332,6 +332,7 @@ int vhost_blk_bdev_open(struct vhost_blk_backend *backend);
 int vhost_blk_file_open(struct vhost_blk_backend *backend);
 
 /* range.c */
+u64 vhost_blk_range_bytes(const struct vhost_blk_req *req);
 void vhost_blk_range_start(struct vhost_blk_req *req, struct iov_iter *out);
 
 /* backend.c */

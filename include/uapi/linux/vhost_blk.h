@@ -187,7 +187,9 @@ struct vhost_blk_limits {
  * @requeues:		times the worker's quantum ended and others got their turn
  * @discards:		VIRTIO_BLK_T_DISCARD and VIRTIO_BLK_T_SECURE_ERASE
  *			completed without error
+ * @discard_bytes:	in their ranges
  * @write_zeroes:	VIRTIO_BLK_T_WRITE_ZEROES completed without error
+ * @write_zeroes_bytes:	in their ranges
  * @reserved2:		zero
  */
 struct vhost_blk_stats {
@@ -212,8 +214,10 @@ struct vhost_blk_stats {
 	__u64 sleeps;
 	__u64 requeues;
 	__u64 discards;
+	__u64 discard_bytes;
 	__u64 write_zeroes;
-	__u64 reserved2[11];
+	__u64 write_zeroes_bytes;
+	__u64 reserved2[9];
 };
 
 #define VHOST_BLK_GET_STATS	_IOWR(VHOST_VIRTIO, 0x56, \
