@@ -41,7 +41,7 @@ struct vhost_blk_backend *vhost_blk_backend_open(int fd)
 	file = fget(fd);
 	if (!file)
 		return ERR_PTR(-EBADF);
-	backend = kzalloc(sizeof(*backend), GFP_KERNEL_ACCOUNT);
+	backend = kzalloc_obj(*backend, GFP_KERNEL_ACCOUNT);
 	ret = -ENOMEM;
 	if (!backend)
 		goto err_file;

@@ -39,6 +39,9 @@
 	BIT_ULL(VIRTIO_BLK_F_WRITE_ZEROES) |		\
 	BIT_ULL(VIRTIO_BLK_F_SECURE_ERASE))
 
+#define VHOST_BLK_CONFIG_FLAGS	(VHOST_BLK_CONFIG_WRITEBACK |	\
+				 VHOST_BLK_CONFIG_IGNORE_DISCARD)
+
 struct workqueue_struct *vhost_blk_drain_wq;
 
 static void vhost_blk_free(struct vhost_blk *blk)
@@ -62,7 +65,7 @@ static int vhost_blk_alloc_parts(struct vhost_blk *blk)
 	if (!blk->wq)
 		return -ENOMEM;
 	for (i = 0; i < VHOST_BLK_MAX_RINGS; i++) {
-		ring = kvzalloc(sizeof(*ring), GFP_KERNEL_ACCOUNT);
+		ring = kvzalloc_obj(*ring, GFP_KERNEL_ACCOUNT);
 		if (!ring)
 			return -ENOMEM;
 		ring->blk = blk;
@@ -85,7 +88,7 @@ static int vhost_blk_open(struct inode *inode, struct file *file)
 	struct vhost_blk *blk;
 	int ret;
 
-	blk = kvzalloc(sizeof(*blk), GFP_KERNEL_ACCOUNT);
+	blk = kvzalloc_obj(*blk, GFP_KERNEL_ACCOUNT);
 	if (!blk)
 		return -ENOMEM;
 	ret = vhost_blk_alloc_parts(blk);
@@ -188,7 +191,7 @@ static long vhost_blk_set_config(struct vhost_blk *blk, void __user *argp)
 
 	if (copy_from_user(&config, argp, sizeof(config)))
 		return -EFAULT;
-	if (config.flags & ~VHOST_BLK_CONFIG_WRITEBACK || config.reserved ||
+	if (config.flags & ~VHOST_BLK_CONFIG_FLAGS || config.reserved ||
 	    memchr_inv(config.reserved2, 0, sizeof(config.reserved2)))
 		return -EINVAL;
 	for (i = 0; i < VHOST_BLK_MAX_RINGS; i++) {

@@ -36,6 +36,12 @@
 
 /* The guest's write cache is on: a write is stable only after a FLUSH. */
 #define VHOST_BLK_CONFIG_WRITEBACK	(1U << 0)
+/*
+ * Complete VIRTIO_BLK_T_DISCARD without doing it, and keep what
+ * VIRTIO_BLK_T_WRITE_ZEROES zeroes allocated: the guest may ask for discards,
+ * the host does not want them.
+ */
+#define VHOST_BLK_CONFIG_IGNORE_DISCARD	(1U << 1)
 
 /**
  * struct vhost_blk_config - what of the virtio-blk configuration the kernel needs
