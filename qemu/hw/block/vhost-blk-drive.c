@@ -67,7 +67,7 @@ int vhost_blk_drive_fd(BlockBackend *blk, int vhostfd,
     }
     fd = raw_get_fd(bs);
     if (fd < 0) {
-        *reason = g_strdup_printf("node '%s' is served by driver '%s'",
+        *reason = g_strdup_printf("node '%s' is of driver '%s'",
                                   bdrv_get_node_name(bs),
                                   bs->drv ? bs->drv->format_name : "none");
         return -1;

@@ -21,7 +21,13 @@ static int vhost_blk_fd(VHostBlk *v)
 int vhost_blk_kernel_configure(VHostBlk *v)
 {
     VirtIOBlock *s = VIRTIO_BLK(v);
-    struct vhost_blk_config config = {};
+    /* One range in a request, as virtio_blk_update_config() says. */
+    struct vhost_blk_config config = {
+        .max_discard_sectors = s->conf.max_discard_sectors,
+        .max_discard_seg = 1,
+        .max_write_zeroes_sectors = s->conf.max_write_zeroes_sectors,
+        .max_write_zeroes_seg = 1,
+    };
 
     if (blk_enable_write_cache(s->blk)) {
         config.flags |= VHOST_BLK_CONFIG_WRITEBACK;

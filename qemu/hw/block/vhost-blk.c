@@ -28,9 +28,25 @@
 #include "system/block-backend.h"
 #include "system/kvm.h"
 #include "system/qtest.h"
+#include "system/runstate.h"
 #include "vhost-blk-internal.h"
 
 #define VHOST_BLK_PATH "/dev/vhost-blk"
+
+/*
+ * Do not offer what the kernel lacks if the kernel can serve the drive. A guest
+ * that is about to come from another host may already use it, perhaps with
+ * virtio-blk there; QEMU will serve that one until its next reset.
+ */
+static uint64_t vhost_blk_offer(VHostBlk *v, uint64_t features)
+{
+    if (!v->mask_features || runstate_check(RUN_STATE_INMIGRATE)) {
+        return features;
+    }
+    /* The bus and the transport put in these themselves. */
+    return features & (v->dev.features | 1ULL << VIRTIO_F_IOMMU_PLATFORM |
+                       1ULL << VIRTIO_F_BAD_FEATURE);
+}
 
 static uint64_t vhost_blk_get_features(VirtIODevice *vdev, uint64_t features,
                                        Error **errp)
@@ -39,7 +55,16 @@ static uint64_t vhost_blk_get_features(VirtIODevice *vdev, uint64_t features,
 
     features = VHOST_BLK_GET_CLASS(v)->parent_get_features(vdev, features,
                                                            errp);
-    return v->mask_features ? features & v->dev.features : features;
+    return vhost_blk_offer(v, features);
+}
+
+/* Whatever a guest that came from elsewhere has negotiated is over now. */
+static void vhost_blk_reset(VirtIODevice *vdev)
+{
+    VHostBlk *v = VHOST_BLK(vdev);
+
+    VHOST_BLK_GET_CLASS(v)->parent_reset(vdev);
+    vdev->host_features = vhost_blk_offer(v, vdev->host_features);
 }
 
 static struct vhost_dev *vhost_blk_get_vhost(VirtIODevice *vdev)
@@ -319,6 +344,8 @@ static void vhost_blk_class_init(ObjectClass *klass, void *data)
     vdc->unrealize = vhost_blk_device_unrealize;
     vbc->parent_get_features = vdc->get_features;
     vdc->get_features = vhost_blk_get_features;
+    vbc->parent_reset = vdc->reset;
+    vdc->reset = vhost_blk_reset;
     vdc->get_vhost = vhost_blk_get_vhost;
 
     vhost_blk_serve_class_init(vbc);

@@ -28,6 +28,7 @@ struct VHostBlkClass {
     void (*parent_unrealize)(DeviceState *dev);
     uint64_t (*parent_get_features)(VirtIODevice *vdev, uint64_t features,
                                     Error **errp);
+    void (*parent_reset)(VirtIODevice *vdev);
     void (*parent_set_config)(VirtIODevice *vdev, const uint8_t *config);
     void (*parent_set_status)(VirtIODevice *vdev, uint8_t status);
     int (*parent_start_ioeventfd)(VirtIODevice *vdev);
