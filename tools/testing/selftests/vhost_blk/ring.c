@@ -846,6 +846,15 @@ FIXTURE_TEARDOWN(wake)
 	blkdev_close(&self->disk);
 }
 
+/* How often, given that some disks and spins take long. */
+static unsigned long wakeups(const FIXTURE_VARIANT(wake) *variant,
+			     unsigned long n)
+{
+	if (variant->poll_us == 1000 || variant->kind != BLKDEV_NULL_512)
+		n /= 3;
+	return test_scale(n);
+}
+
 /*
  * One request at a time, both sides asleep in between as often as can be. The
  * pause drifts over the spin, so that requests meet the worker while it is
@@ -853,7 +862,7 @@ FIXTURE_TEARDOWN(wake)
  */
 TEST_F_TIMEOUT(wake, no_wakeup_is_lost_at_depth_one, 120)
 {
-	unsigned long i, total = test_scale(3000);
+	unsigned long i, total = wakeups(variant, 3000);
 	uint64_t until;
 	struct prng rnd;
 	struct req r;
@@ -881,7 +890,7 @@ TEST_F_TIMEOUT(wake, no_wakeup_is_lost_at_depth_one, 120)
 TEST_F_TIMEOUT(wake, no_wakeup_is_lost_at_any_depth, 120)
 {
 	struct load *l = malloc(sizeof(*l));
-	unsigned long total = test_scale(2000);
+	unsigned long total = wakeups(variant, 3000);
 	struct prng rnd;
 	struct req *r, *idle[RING_SIZE];
 	unsigned int nidle = 0, n;
