@@ -8,6 +8,7 @@
 
 #include <sys/ioctl.h>
 
+#include "block/block_int.h"
 #include "qemu/error-report.h"
 #include "system/block-backend.h"
 #include "trace.h"
@@ -31,6 +32,10 @@ int vhost_blk_kernel_configure(VHostBlk *v)
 
     if (blk_enable_write_cache(s->blk)) {
         config.flags |= VHOST_BLK_CONFIG_WRITEBACK;
+    }
+    if (!(blk_bs(s->blk)->open_flags & BDRV_O_UNMAP)) {
+        /* discard=ignore: the guest is offered what nobody carries out. */
+        config.flags |= VHOST_BLK_CONFIG_IGNORE_DISCARD;
     }
     if (s->conf.serial) {
         memcpy(config.id, s->conf.serial,

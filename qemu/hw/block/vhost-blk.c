@@ -191,10 +191,6 @@ static bool vhost_blk_connect(VHostBlk *v, int vhostfd, Error **errp)
      */
     migrate_del_blocker(&v->dev.migration_blocker);
 
-    if (!(blk_bs(s->blk)->open_flags & BDRV_O_UNMAP)) {
-        /* discard=ignore: the kernel would discard. */
-        v->dev.features &= ~(1ULL << VIRTIO_BLK_F_DISCARD);
-    }
     if (!vhost_blk_workers_init(v, errp)) {
         goto cleanup;
     }
