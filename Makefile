@@ -40,6 +40,10 @@ selftest-debug: module-debug
 guest-test: module-stock qemu
 	@tools/vm/guest-test
 
+# The same with 50000 requests on each disk: half an hour under emulation.
+soak: module-stock qemu
+	@COUNT=50000 tools/vm/guest-test
+
 qemu:
 	@tools/setup/qemu
 
@@ -64,10 +68,11 @@ help:
 	@echo '  make selftest    kselftests in a host VM with the stock 6.12 kernel'
 	@echo '  make selftest-debug   the same in a 7.3 kernel with every checker on'
 	@echo '  make guest-test  a nested guest on -device vhost-blk-pci'
+	@echo 'make soak          the guest tests with 50000 requests on each disk'
 	@echo 'make qemu          QEMU with the vhost-blk devices, in out/qemu/'
 	@echo 'make patch         out/vhost-blk-7.3.patch for the kernel tree'
 	@echo 'make install       the module into /lib/modules (KVER=, KSRC= as above)'
 	@echo 'make clean         remove what was built of the module; kernels, QEMU and downloads stay in out/'
 
 .PHONY: all module module-stock module-debug demo check lint selftest selftest-debug guest-test \
-	qemu patch install clean help
+	soak qemu patch install clean help
