@@ -15,6 +15,8 @@
 
 #include "qemu/osdep.h"
 
+#include <sys/ioctl.h>
+
 #include "block/block_int.h"
 #include "hw/qdev-properties.h"
 #include "hw/virtio/virtio-bus.h"
@@ -88,25 +90,38 @@ static const char *vhost_blk_open_advice(int err)
     }
 }
 
+/* The descriptor that was passed in with vhostfd. */
+static int vhost_blk_open_passed(VHostBlk *v, Error **errp)
+{
+    struct vhost_blk_limits limits = { .fd = -1 };
+    int fd = monitor_fd_param(monitor_cur(), v->vhostfd, errp);
+
+    if (fd < 0) {
+        error_prepend(errp, "vhost-blk: vhostfd: ");
+        return -1;
+    }
+    if (!g_unix_set_fd_nonblocking(fd, true, NULL)) {
+        error_setg_errno(errp, errno, "vhost-blk: vhostfd=%s cannot be made "
+                         "non-blocking", v->vhostfd);
+        close(fd);
+        return -1;
+    }
+    if (ioctl(fd, VHOST_BLK_GET_LIMITS, &limits) < 0 && errno == ENOTTY) {
+        error_setg(errp, "vhost-blk: vhostfd=%s is not an open " VHOST_BLK_PATH,
+                   v->vhostfd);
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+
 static int vhost_blk_open(VHostBlk *v, Error **errp)
 {
     int fd;
 
     if (v->vhostfd) {
-        fd = monitor_fd_param(monitor_cur(), v->vhostfd, errp);
-        if (fd < 0) {
-            error_prepend(errp, "vhost-blk: vhostfd: ");
-            return -1;
-        }
-        if (!g_unix_set_fd_nonblocking(fd, true, NULL)) {
-            error_setg_errno(errp, errno, "vhost-blk: vhostfd=%s cannot be "
-                             "made non-blocking", v->vhostfd);
-            close(fd);
-            return -1;
-        }
-        return fd;
+        return vhost_blk_open_passed(v, errp);
     }
-
     fd = open(VHOST_BLK_PATH, O_RDWR | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0) {
         error_setg(errp, "vhost-blk: cannot open " VHOST_BLK_PATH ": %s%s",
