@@ -195,6 +195,9 @@ static int make(struct blkdev *b)
 		{ "irqmode", "2" }, { "completion_nsec", "60000" },
 		{ NULL, NULL },
 	};
+	static const struct null_attr zoned[] = {
+		{ "zoned", "1" }, { "zone_size", "4" }, { NULL, NULL },
+	};
 	const unsigned long long sectors = BLKDEV_SIZE / 512;
 	const char *dev = "/dev/", *env;
 	const char *name = NULL;
@@ -224,6 +227,9 @@ static int make(struct blkdev *b)
 		break;
 	case BLKDEV_NULL_RO:
 		r = null_make(name = "vbt-ro", NULL);
+		break;
+	case BLKDEV_NULL_ZONED:
+		r = null_make(name = "vbt-zoned", zoned);
 		break;
 	case BLKDEV_LOOP:
 		r = loop_make();

@@ -19,6 +19,7 @@ enum blkdev_kind {
 	BLKDEV_NULL_30US,	/* the same after 30 us */
 	BLKDEV_NULL_60US,
 	BLKDEV_NULL_RO,		/* read-only */
+	BLKDEV_NULL_ZONED,	/* a zoned disk */
 	BLKDEV_LOOP,		/* over a file in memory */
 	BLKDEV_NVME,		/* VHOST_BLK_TEST_NVME */
 	BLKDEV_CRYPT,		/* dm-crypt over null_blk */

@@ -88,6 +88,7 @@ static const struct {
 	IOC(VHOST_BLK_GET_WORKER,	true,	false,	true,	true),
 	IOC(VHOST_BLK_GET_LIMITS,	false,	false,	false,	true),
 	IOC(VHOST_BLK_GET_STATS,	true,	true,	true,	true),
+	IOC(VHOST_BLK_SET_EVENT,	false,	false,	true,	true),
 #undef IOC
 };
 
@@ -151,6 +152,22 @@ TEST_F(unowned, one_owner_only)
 {
 	EXPECT_EQ(0, vdev_ioctl(&self->d, VHOST_SET_OWNER, NULL));
 	EXPECT_EQ(-EBUSY, vdev_ioctl(&self->d, VHOST_SET_OWNER, NULL));
+}
+
+TEST_F(unowned, kind_of_worker_is_chosen_before_there_is_an_owner)
+{
+	uint8_t kind = VHOST_FORK_OWNER_KTHREAD;
+
+	if (vdev_ioctl(&self->d, VHOST_SET_FORK_FROM_OWNER, &kind) == -ENOTTY)
+		SKIP(return, "workers of this kernel are tasks of the owner only");
+	EXPECT_EQ(0, vdev_ioctl(&self->d, VHOST_GET_FORK_FROM_OWNER, &kind));
+	EXPECT_EQ(VHOST_FORK_OWNER_KTHREAD, kind);
+	kind = 2;
+	EXPECT_EQ(-EINVAL, vdev_ioctl(&self->d, VHOST_SET_FORK_FROM_OWNER, &kind));
+	EXPECT_EQ(-EFAULT, vdev_ioctl(&self->d, VHOST_SET_FORK_FROM_OWNER, NULL));
+	ASSERT_EQ(0, vdev_ioctl(&self->d, VHOST_SET_OWNER, NULL));
+	kind = VHOST_FORK_OWNER_TASK;
+	EXPECT_EQ(-EBUSY, vdev_ioctl(&self->d, VHOST_SET_FORK_FROM_OWNER, &kind));
 }
 
 TEST_F(unowned, read_and_write_are_refused)
@@ -327,6 +344,15 @@ TEST_F(uapi, a_file_without_direct_io_is_eopnotsupp)
 	EXPECT_NO_BACKEND(-EOPNOTSUPP, fd);
 	close(fd);
 	ASSERT_EQ(0, vq_start(self->q, self->disk.fd));
+}
+
+TEST_F(uapi, a_zoned_disk_is_eopnotsupp)
+{
+	struct blkdev zoned;
+
+	OPEN_DISK(&zoned, BLKDEV_NULL_ZONED);
+	EXPECT_NO_BACKEND(-EOPNOTSUPP, zoned.fd);
+	blkdev_close(&zoned);
 }
 
 TEST_F(uapi, a_backend_that_is_no_disk_is_enotblk)
@@ -563,15 +589,31 @@ TEST_F(uapi, only_eventfds_signal)
 	}
 }
 
+TEST_F(uapi, only_eventfds_tell_of_events)
+{
+	int fd = self->disk.fd;
+
+	EXPECT_EQ(-EINVAL, vdev_ioctl(&self->d, VHOST_BLK_SET_EVENT, &fd));
+	fd = 1 << 20;
+	EXPECT_EQ(-EBADF, vdev_ioctl(&self->d, VHOST_BLK_SET_EVENT, &fd));
+	fd = -1;
+	EXPECT_EQ(0, vdev_ioctl(&self->d, VHOST_BLK_SET_EVENT, &fd));
+	EXPECT_EQ(0, vdev_ioctl(&self->d, VHOST_BLK_SET_EVENT, &fd));
+	fd = self->q1->call;
+	EXPECT_EQ(0, vdev_ioctl(&self->d, VHOST_BLK_SET_EVENT, &fd));
+}
+
 TEST_F(uapi, config_rejects_what_it_does_not_know)
 {
+	const uint32_t known = VHOST_BLK_CONFIG_WRITEBACK |
+			       VHOST_BLK_CONFIG_IGNORE_DISCARD;
 	struct vhost_blk_config c = {};
 	unsigned int i;
 
 	EXPECT_EQ(0, vdev_ioctl(&self->d, VHOST_BLK_SET_CONFIG, &c));
 	for (i = 0; i < 32; i++) {
 		c.flags = 1U << i;
-		EXPECT_EQ(c.flags == VHOST_BLK_CONFIG_WRITEBACK ? 0 : -EINVAL,
+		EXPECT_EQ(c.flags & known ? 0 : -EINVAL,
 			  vdev_ioctl(&self->d, VHOST_BLK_SET_CONFIG, &c)) {
 			TH_LOG("flag bit %u", i);
 		}
@@ -771,6 +813,8 @@ TEST_F(uapi, a_ring_gets_a_worker_of_its_own)
 	EXPECT_EQ(0, blk_flush(self->q));
 	EXPECT_EQ(0, blk_flush(self->q1));
 
+	state.worker_id = 0x7fffffff;
+	EXPECT_EQ(-ENODEV, vdev_ioctl(&self->d, VHOST_FREE_WORKER, &state));
 	vw.worker_id = 0x7fffffff;
 	EXPECT_EQ(-ENODEV, vdev_ioctl(&self->d, VHOST_ATTACH_VRING_WORKER, &vw));
 	EXPECT_EQ(0, blk_flush(self->q1));

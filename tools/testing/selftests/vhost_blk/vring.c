@@ -122,8 +122,10 @@ int vdev_set_mem(struct vdev *d)
 	return vdev_ioctl(d, VHOST_SET_MEM_TABLE, &table);
 }
 
-int vdev_open(struct vdev *d, uint64_t features, size_t size)
+static int vdev_open_as(struct vdev *d, uint64_t features, size_t size,
+			bool kthread)
 {
+	uint8_t owner = VHOST_FORK_OWNER_KTHREAD;
 	int r;
 
 	memset(d, 0, sizeof(*d));
@@ -132,6 +134,8 @@ int vdev_open(struct vdev *d, uint64_t features, size_t size)
 		return -errno;
 	d->features = features;
 	r = gmem_init(&d->mem, size);
+	if (!r && kthread)
+		r = vdev_ioctl(d, VHOST_SET_FORK_FROM_OWNER, &owner);
 	if (!r)
 		r = vdev_ioctl(d, VHOST_SET_OWNER, NULL);
 	if (!r)
@@ -141,6 +145,16 @@ int vdev_open(struct vdev *d, uint64_t features, size_t size)
 	if (r)
 		vdev_close(d);
 	return r;
+}
+
+int vdev_open(struct vdev *d, uint64_t features, size_t size)
+{
+	return vdev_open_as(d, features, size, false);
+}
+
+int vdev_open_kthread(struct vdev *d, uint64_t features, size_t size)
+{
+	return vdev_open_as(d, features, size, true);
 }
 
 void vdev_close(struct vdev *d)

@@ -104,6 +104,8 @@ int vdev_file(const struct vdev *d, unsigned long req, unsigned int index,
 
 /* Open the device, own it, negotiate, give it @size bytes of high memory. */
 int vdev_open(struct vdev *d, uint64_t features, size_t size);
+/* The same, with workers that are kernel threads; -ENOTTY: not here. */
+int vdev_open_kthread(struct vdev *d, uint64_t features, size_t size);
 void vdev_close(struct vdev *d);
 int vdev_set_mem(struct vdev *d);
 int gmem_init(struct gmem *m, size_t size);
