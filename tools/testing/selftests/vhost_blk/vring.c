@@ -23,8 +23,11 @@
 
 int vdev_ioctl(const struct vdev *d, unsigned long req, void *arg)
 {
-	int r = ioctl(d->fd, req, arg);
+	int r;
 
+	if (d->ioctl)
+		return d->ioctl(d, req, arg);
+	r = ioctl(d->fd, req, arg);
 	return r < 0 ? -errno : r;
 }
 

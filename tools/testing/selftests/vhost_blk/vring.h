@@ -90,6 +90,8 @@ struct vq {
 
 struct vdev {
 	int fd;
+	/* Takes the ioctls of a back end that is not /dev/vhost-blk, if set. */
+	int (*ioctl)(const struct vdev *d, unsigned long req, void *arg);
 	uint64_t features;
 	struct gmem mem;
 	struct vq *vq[VHOST_BLK_MAX_RINGS];
