@@ -44,6 +44,10 @@ guest-test: module-stock qemu
 soak: module-stock qemu
 	@COUNT=50000 tools/vm/guest-test
 
+# UPDATE=1 writes tools/bench/baseline.json anew.
+bench-cost: module-stock
+	@tools/bench/cost
+
 qemu:
 	@tools/setup/qemu
 
@@ -68,6 +72,7 @@ help:
 	@echo '  make selftest    kselftests in a host VM with the stock 6.12 kernel'
 	@echo '  make selftest-debug   the same in a 7.3 kernel with every checker on'
 	@echo '  make guest-test  a nested guest on -device vhost-blk-pci'
+	@echo '  make bench-cost  instructions per request, against a baseline; UPDATE=1 sets that anew'
 	@echo 'make soak          the guest tests with 50000 requests on each disk'
 	@echo 'make qemu          QEMU with the vhost-blk devices, in out/qemu/'
 	@echo 'make patch         out/vhost-blk-7.3.patch for the kernel tree'
@@ -75,4 +80,4 @@ help:
 	@echo 'make clean         remove what was built of the module; kernels, QEMU and downloads stay in out/'
 
 .PHONY: all module module-stock module-debug demo check lint selftest selftest-debug guest-test \
-	soak qemu patch install clean help
+	soak bench-cost qemu patch install clean help
