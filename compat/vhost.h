@@ -68,4 +68,28 @@ static inline int vhost_get_vq_desc_n(struct vhost_virtqueue *vq,
 }
 #endif
 
+/*
+ * Drop the device IOTLB when VIRTIO_F_ACCESS_PLATFORM is no longer negotiated.
+ * vhost_blk calls it while no ring runs.
+ */
+#ifndef COMPAT_HAVE_VHOST_CLEAR_DEVICE_IOTLB
+static inline void vhost_clear_device_iotlb(struct vhost_dev *d)
+{
+	struct vhost_iotlb *iotlb = d->iotlb;
+	struct vhost_virtqueue *vq;
+	int i;
+
+	for (i = 0; iotlb && i < d->nvqs; i++) {
+		vq = d->vqs[i];
+		mutex_lock(&vq->mutex);
+		vq->iotlb = NULL;
+		memset(vq->meta_iotlb, 0, sizeof(vq->meta_iotlb));
+		mutex_unlock(&vq->mutex);
+	}
+	d->iotlb = NULL;
+	vhost_clear_msg(d);
+	vhost_iotlb_free(iotlb);
+}
+#endif
+
 #endif /* _VHOST_BLK_COMPAT_VHOST_H */

@@ -178,6 +178,10 @@ static int vhost_blk_backend_check_ring(struct vhost_blk_vq *ring)
 
 	if (vq->num > VHOST_BLK_MAX_RING_SIZE)
 		return -EINVAL;
+	/* Not our addresses; one of them may be 0. Misses come later. */
+	if (vq->iotlb)
+		return (vq->desc || vq->avail || vq->used) &&
+		       vhost_vq_access_ok(vq) ? 0 : -EFAULT;
 	if (!vhost_vq_is_setup(vq) || !vhost_blk_backend_ring_mapped(vq))
 		return -EFAULT;
 	return 0;
@@ -192,6 +196,8 @@ static int vhost_blk_backend_go(struct vhost_blk_vq *ring)
 	mutex_lock(&vq->mutex);
 	ring->broken = false;
 	ring->bounce_wait = false;
+	ring->miss = false;
+	ring->avail = NULL;
 	ring->capacity = ring->backend->ops->capacity(ring->backend);
 	vhost_vq_set_backend(vq, ring->backend);
 	ret = vhost_vq_init_access(vq);
@@ -227,6 +233,7 @@ static int vhost_blk_backend_start(struct vhost_blk_vq *ring, int fd)
 	return 0;
 
 err_go:
+	vhost_blk_iotlb_forget(ring);
 	vhost_blk_backend_free_reqs(ring);
 err_reqs:
 	vhost_blk_backend_close(ring->backend);
@@ -259,7 +266,8 @@ static void vhost_blk_backend_detach(struct vhost_blk_vq *ring)
 
 /*
  * Nothing is in flight: undo vhost_blk_backend_start(). Whoever takes the ring
- * next needs the guest's notifications, so they are left on.
+ * next needs the guest's notifications, so they are left on, if that can be told
+ * to the guest.
  */
 static void vhost_blk_backend_finish(struct vhost_blk_vq *ring)
 {
@@ -267,12 +275,15 @@ static void vhost_blk_backend_finish(struct vhost_blk_vq *ring)
 
 	vhost_blk_poll_remove(ring);
 	mutex_lock(&vq->mutex);
-	if (current->mm == ring->blk->dev.mm)
+	if (current->mm == ring->blk->dev.mm && vhost_blk_iotlb_ready(ring))
 		vhost_enable_notify(&ring->blk->dev, vq);
+	ring->nr_used = 0;
+	ring->miss = false;
 	vhost_blk_backend_free_reqs(ring);
 	vhost_blk_backend_close(ring->backend);
 	ring->backend = NULL;
 	mutex_unlock(&vq->mutex);
+	vhost_blk_iotlb_forget(ring);
 }
 
 static int vhost_blk_backend_drain(struct vhost_blk_vq *ring)
@@ -284,9 +295,11 @@ static int vhost_blk_backend_drain(struct vhost_blk_vq *ring)
 /*
  * vhost core checks new ring addresses only while the ring has a backend, so it
  * keeps that until nothing is in flight which could be written there: if the
- * wait is interrupted, the ring goes on as if nobody had asked.
+ * wait is interrupted, the ring goes on as if nobody had asked. So it does if the
+ * guest cannot be told of all that is complete, unless @abandon says that this
+ * does not matter.
  */
-static int vhost_blk_backend_stop(struct vhost_blk_vq *ring)
+static int vhost_blk_backend_stop(struct vhost_blk_vq *ring, bool abandon)
 {
 	int ret;
 
@@ -294,6 +307,8 @@ static int vhost_blk_backend_stop(struct vhost_blk_vq *ring)
 		return 0;
 	vhost_blk_backend_hold_ring(ring, true);
 	ret = vhost_blk_backend_drain(ring);
+	if (!ret && !abandon)
+		ret = vhost_blk_ring_settle(ring);
 	if (!ret) {
 		vhost_blk_backend_detach(ring);
 		vhost_blk_backend_finish(ring);
@@ -310,8 +325,8 @@ static int vhost_blk_backend_stop(struct vhost_blk_vq *ring)
  * Context: process, &vhost_dev.mutex held.
  * Return: 0; -EFAULT (@argp, or the ring is not set up or not mapped),
  * -ENOBUFS (no such ring), -EBUSY (it has a backend), -EINVAL (the ring is too
- * large), -EINTR (killed while draining), -ENOMEM, or as
- * vhost_blk_backend_open().
+ * large), -EINTR (killed while draining), -EAGAIN (as vhost_blk_ring_settle()),
+ * -ENOMEM, or as vhost_blk_backend_open().
  */
 long vhost_blk_backend_set(struct vhost_blk *blk, void __user *argp)
 {
@@ -323,8 +338,9 @@ long vhost_blk_backend_set(struct vhost_blk *blk, void __user *argp)
 	if (arg.index >= VHOST_BLK_MAX_RINGS)
 		return -ENOBUFS;
 	ring = blk->rings[array_index_nospec(arg.index, VHOST_BLK_MAX_RINGS)];
-	if (arg.fd == VHOST_FILE_UNBIND)
-		return vhost_blk_backend_stop(ring);
+	if (arg.fd == VHOST_FILE_UNBIND || arg.fd == VHOST_BLK_ABANDON)
+		return vhost_blk_backend_stop(ring,
+					      arg.fd == VHOST_BLK_ABANDON);
 	return vhost_blk_backend_start(ring, arg.fd);
 }
 

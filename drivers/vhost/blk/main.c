@@ -24,6 +24,7 @@
 	BIT_ULL(VIRTIO_F_NOTIFY_ON_EMPTY) |		\
 	BIT_ULL(VIRTIO_F_ANY_LAYOUT) |			\
 	BIT_ULL(VIRTIO_F_VERSION_1) |			\
+	BIT_ULL(VIRTIO_F_ACCESS_PLATFORM) |		\
 	BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC) |		\
 	BIT_ULL(VIRTIO_RING_F_EVENT_IDX) |		\
 	BIT_ULL(VIRTIO_BLK_F_SIZE_MAX) |		\
@@ -166,7 +167,7 @@ static long vhost_blk_set_features(struct vhost_blk *blk, u64 __user *argp)
 {
 	struct vhost_virtqueue *vq;
 	u64 features;
-	int i;
+	int i, ret;
 
 	if (copy_from_user(&features, argp, sizeof(features)))
 		return -EFAULT;
@@ -174,6 +175,10 @@ static long vhost_blk_set_features(struct vhost_blk *blk, u64 __user *argp)
 		return -EOPNOTSUPP;
 	if (vhost_blk_backend_active(blk))
 		return -EBUSY;
+	ret = vhost_blk_iotlb_set(blk, features &
+				  BIT_ULL(VIRTIO_F_ACCESS_PLATFORM));
+	if (ret)
+		return ret;
 	for (i = 0; i < VHOST_BLK_MAX_RINGS; i++) {
 		vq = blk->vqs[i];
 		mutex_lock(&vq->mutex);
@@ -332,6 +337,10 @@ static long vhost_blk_ioctl(struct file *file, unsigned int cmd,
 			-EFAULT : 0;
 	case VHOST_BLK_GET_LIMITS:
 		return vhost_blk_backend_limits(argp);
+	case VHOST_GET_BACKEND_FEATURES:
+		return vhost_blk_iotlb_get_format(argp);
+	case VHOST_SET_BACKEND_FEATURES:
+		return vhost_blk_iotlb_set_format(blk, argp);
 	}
 
 	if (mutex_lock_killable(&blk->dev.mutex))
@@ -345,6 +354,9 @@ static const struct file_operations vhost_blk_fops = {
 	.owner		= THIS_MODULE,
 	.open		= vhost_blk_open,
 	.release	= vhost_blk_release,
+	.read_iter	= vhost_blk_iotlb_read,
+	.write_iter	= vhost_blk_iotlb_write,
+	.poll		= vhost_blk_iotlb_poll,
 	.unlocked_ioctl	= vhost_blk_ioctl,
 	.compat_ioctl	= compat_ptr_ioctl,
 	.show_fdinfo	= vhost_blk_stats_show,

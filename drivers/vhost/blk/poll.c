@@ -176,7 +176,7 @@ static void vhost_blk_poll_work(struct vhost_work *work)
 }
 
 /**
- * vhost_blk_poll_kick - a guest notified a ring
+ * vhost_blk_poll_kick - a guest notified a ring, or vhost core did for it
  * @work:	the ring's &vhost_virtqueue.poll.work
  *
  * Context: the ring's worker.
@@ -187,7 +187,8 @@ void vhost_blk_poll_kick(struct vhost_work *work)
 						  poll.work);
 	struct vhost_blk_vq *ring = vhost_blk_vq(vq);
 
-	ring->stats.kicks++;
+	if (!vhost_blk_iotlb_wake(ring))
+		ring->stats.kicks++;
 	vhost_blk_poll_run(ring->poller);
 }
 

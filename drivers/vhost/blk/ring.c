@@ -10,7 +10,8 @@
 static bool vhost_blk_ring_may_fetch(struct vhost_blk_vq *ring)
 {
 	return READ_ONCE(ring->vq.private_data) && !READ_ONCE(ring->broken) &&
-	       !READ_ONCE(ring->bounce_wait) && !READ_ONCE(ring->hold);
+	       !READ_ONCE(ring->bounce_wait) && !READ_ONCE(ring->hold) &&
+	       !READ_ONCE(ring->miss);
 }
 
 /*
@@ -20,10 +21,12 @@ static bool vhost_blk_ring_may_fetch(struct vhost_blk_vq *ring)
 static bool vhost_blk_ring_has_avail(struct vhost_blk_vq *ring)
 {
 	struct vhost_virtqueue *vq = &ring->vq;
-	vring_avail_t __user *avail = READ_ONCE(vq->avail);
+	vring_avail_t __user *avail;
 	__virtio16 idx;
 
-	if (get_user(idx, &avail->idx))
+	avail = READ_ONCE(vq->iotlb) ? READ_ONCE(ring->avail) :
+				       READ_ONCE(vq->avail);
+	if (!avail || get_user(idx, &avail->idx))
 		return true;
 	return vhost16_to_cpu(vq, idx) != READ_ONCE(vq->last_avail_idx);
 }
@@ -37,6 +40,8 @@ static bool vhost_blk_ring_has_avail(struct vhost_blk_vq *ring)
 bool vhost_blk_ring_has_work(struct vhost_blk_vq *ring)
 {
 	if (!llist_empty(&ring->done))
+		return true;
+	if (READ_ONCE(ring->nr_used) && !READ_ONCE(ring->miss))
 		return true;
 	return vhost_blk_ring_may_fetch(ring) && vhost_blk_ring_has_avail(ring);
 }
@@ -93,7 +98,7 @@ static unsigned int vhost_blk_ring_fetch(struct vhost_blk_vq *ring)
 	struct vhost_virtqueue *vq = &ring->vq;
 	int head;
 
-	if (!vhost_blk_ring_may_fetch(ring))
+	if (!vhost_blk_ring_may_fetch(ring) || !vhost_blk_iotlb_ready(ring))
 		return 0;
 
 	vhost_disable_notify(&ring->blk->dev, vq);
@@ -102,6 +107,10 @@ static unsigned int vhost_blk_ring_fetch(struct vhost_blk_vq *ring)
 					   &out, &in, NULL, NULL, &ndesc);
 		if (head == vq->num)
 			break;
+		if (head == -EAGAIN) {
+			vhost_blk_iotlb_park(ring);
+			break;
+		}
 		if (unlikely(head < 0)) {
 			vhost_blk_ring_break(ring);
 			break;
@@ -128,11 +137,12 @@ static void vhost_blk_ring_drop(struct vhost_blk_vq *ring, unsigned int n)
 		wake_up_all(&ring->drained);
 }
 
-/* Put what the backend is through with on the used ring. */
+/* Complete what the backend is through with. */
 static unsigned int vhost_blk_ring_reap(struct vhost_blk_vq *ring)
 {
 	struct vhost_virtqueue *vq = &ring->vq;
 	struct vhost_blk_req *req, *next;
+	struct vring_used_elem *used;
 	struct llist_node *list;
 	unsigned int n = 0;
 	u32 len;
@@ -142,19 +152,48 @@ static unsigned int vhost_blk_ring_reap(struct vhost_blk_vq *ring)
 		return 0;
 	llist_for_each_entry_safe(req, next, list, node) {
 		len = vhost_blk_req_complete(req);
-		ring->heads[n].id = cpu_to_vhost32(vq, req->head);
-		ring->heads[n].len = cpu_to_vhost32(vq, len);
-		req->busy = false;
-		n++;
+		/* There is room: a head is busy until it leaves @heads. */
+		used = &ring->heads[ring->nr_used + n++];
+		used->id = cpu_to_vhost32(vq, req->head);
+		used->len = cpu_to_vhost32(vq, len);
 	}
+	WRITE_ONCE(ring->nr_used, ring->nr_used + n);
+	WRITE_ONCE(ring->bounce_wait, false);
+	return n;
+}
+
+/*
+ * Put what is complete on the used ring, if that can be accessed. Without an
+ * owner nobody is left who would look at it.
+ */
+static void vhost_blk_ring_publish(struct vhost_blk_vq *ring)
+{
+	struct vhost_virtqueue *vq = &ring->vq;
+	unsigned int i;
+
+	if (!ring->nr_used)
+		return;
 	if (current->mm == ring->blk->dev.mm) {
-		if (vhost_add_used_n(vq, ring->heads, NULL, n))
+		if (!vhost_blk_iotlb_ready(ring))
+			return;
+		if (vhost_add_used_n(vq, ring->heads, NULL, ring->nr_used))
 			vhost_blk_ring_break(ring);
 		ring->stats.signals++;
 		vhost_signal(&ring->blk->dev, vq);
 	}
-	WRITE_ONCE(ring->bounce_wait, false);
-	vhost_blk_ring_drop(ring, n);
+	for (i = 0; i < ring->nr_used; i++)
+		ring->reqs[vhost32_to_cpu(vq, ring->heads[i].id)].busy = false;
+	WRITE_ONCE(ring->nr_used, 0);
+}
+
+/* Complete and publish; the waiters for the end of a drain come last. */
+static unsigned int vhost_blk_ring_finish(struct vhost_blk_vq *ring)
+{
+	unsigned int n = vhost_blk_ring_reap(ring);
+
+	vhost_blk_ring_publish(ring);
+	if (n)
+		vhost_blk_ring_drop(ring, n);
 	return n;
 }
 
@@ -170,7 +209,7 @@ unsigned int vhost_blk_ring_service(struct vhost_blk_vq *ring)
 	unsigned int n;
 
 	mutex_lock(&ring->vq.mutex);
-	n = vhost_blk_ring_reap(ring);
+	n = vhost_blk_ring_finish(ring);
 	n += vhost_blk_ring_fetch(ring);
 	mutex_unlock(&ring->vq.mutex);
 	return n;
@@ -192,16 +231,41 @@ bool vhost_blk_ring_idle(struct vhost_blk_vq *ring)
 	bool idle = true;
 
 	mutex_lock(&vq->mutex);
-	if (vhost_blk_ring_may_fetch(ring) &&
-	    (vhost_enable_notify(&ring->blk->dev, vq) ||
-	     vq->avail_idx != vq->last_avail_idx)) {
-		vhost_disable_notify(&ring->blk->dev, vq);
-		idle = false;
+	if (vhost_blk_ring_may_fetch(ring)) {
+		if (!vhost_blk_iotlb_ready(ring)) {
+			/* Parked or broken, as a rule. */
+			idle = !vhost_blk_ring_may_fetch(ring);
+		} else if (vhost_enable_notify(&ring->blk->dev, vq) ||
+			   vq->avail_idx != vq->last_avail_idx) {
+			vhost_disable_notify(&ring->blk->dev, vq);
+			idle = false;
+		}
 	}
-	if (!llist_empty(&ring->done))
+	if (!llist_empty(&ring->done) || (ring->nr_used && !ring->miss &&
+					  !ring->broken))
 		idle = false;
 	mutex_unlock(&vq->mutex);
 	return idle;
+}
+
+/**
+ * vhost_blk_ring_settle - put all that is complete on the used ring
+ * @ring:	the ring; nothing is in flight
+ *
+ * Context: process, in the guest's address space, &vhost_dev.mutex held.
+ * Return: 0, or -EAGAIN if a translation that the VMM was asked for is missing.
+ * What the guest itself forbids to tell it is dropped.
+ */
+int vhost_blk_ring_settle(struct vhost_blk_vq *ring)
+{
+	int ret = 0;
+
+	mutex_lock(&ring->vq.mutex);
+	vhost_blk_ring_publish(ring);
+	if (ring->nr_used && (ring->miss || !ring->broken))
+		ret = -EAGAIN;
+	mutex_unlock(&ring->vq.mutex);
+	return ret;
 }
 
 /**
@@ -216,6 +280,6 @@ void vhost_blk_ring_drain_work(struct work_struct *work)
 						 drain_work);
 
 	mutex_lock(&ring->vq.mutex);
-	vhost_blk_ring_reap(ring);
+	vhost_blk_ring_finish(ring);
 	mutex_unlock(&ring->vq.mutex);
 }

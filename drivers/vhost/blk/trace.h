@@ -74,6 +74,23 @@ TRACE_EVENT(vhost_blk_ring_break,
 		  __entry->owner, __entry->ring, __entry->inflight)
 );
 
+TRACE_EVENT(vhost_blk_iotlb_park,
+	TP_PROTO(const struct vhost_blk_vq *ring),
+	TP_ARGS(ring),
+	TP_STRUCT__entry(
+		__field(pid_t, owner)
+		__field(u32, ring)
+		__field(u32, unpublished)
+	),
+	TP_fast_assign(
+		__entry->owner = ring->blk->owner;
+		__entry->ring = ring->index;
+		__entry->unpublished = ring->nr_used;
+	),
+	TP_printk("owner=%d ring=%u unpublished=%u",
+		  __entry->owner, __entry->ring, __entry->unpublished)
+);
+
 TRACE_EVENT(vhost_blk_poll_idle,
 	TP_PROTO(const struct vhost_blk *blk, u64 rings, u64 sleeps),
 	TP_ARGS(blk, rings, sleeps),

@@ -23,6 +23,7 @@
 #include <linux/cgroup.h>
 #include <linux/fs.h>
 #include <linux/llist.h>
+#include <linux/poll.h>
 #include <linux/types.h>
 #include <linux/uio.h>
 #include <linux/wait.h>
@@ -55,7 +56,8 @@ struct vhost_blk_vq;
  * @type:	VIRTIO_BLK_T_*
  * @head:	descriptor index, the name of the slot
  * @status:	VIRTIO_BLK_S_*
- * @busy:	taken from the available ring, not yet put on the used ring
+ * @busy:	taken from the available ring, not yet put on the used ring; its
+ *		memory may be released already
  * @nr_vecs:	of @vecs
  * @nr_bounce:	of @bounce
  * @bounce_reserved: its pages come from the reserve
@@ -196,15 +198,19 @@ struct vhost_blk_poller {
  * @backend:	the disk, from start until drained. &vhost_virtqueue.private_data
  *		is the same while the ring takes requests, and NULL while it drains
  * @reqs:	one per descriptor
- * @heads:	scratch for a batch of used entries
+ * @heads:	used entries that are not on the used ring yet
+ * @nr_used:	of @heads
  * @done:	requests that the backend is through with
  * @drain_work:	completes them when there is no worker any more
  * @drained:	woken when @inflight becomes 0
- * @inflight:	requests that are busy
+ * @inflight:	requests that are busy, but for those in @heads
  * @batch:	most requests taken in a pass
  * @broken:	the guest violated the ring; nothing more is taken from it
  * @hold:	nothing is taken for now
  * @bounce_wait: nothing is taken until something is reaped
+ * @miss:	neither taken nor put on the used ring before the VMM has told a
+ *		translation
+ * @avail:	the available ring, translated; a hint
  * @bounce_bytes: in bounce pages
  * @capacity:	of the disk, as last seen
  * @config:	as VHOST_BLK_SET_CONFIG gave it
@@ -222,11 +228,14 @@ struct vhost_blk_vq {
 	struct llist_head done;
 	struct work_struct drain_work;
 	wait_queue_head_t drained;
+	unsigned int nr_used;
 	unsigned int inflight;
 	unsigned int batch;
 	bool broken;
 	bool hold;
 	bool bounce_wait;
+	bool miss;
+	vring_avail_t __user *avail;
 	unsigned int bounce_bytes;
 	u64 capacity;
 	struct vhost_blk_config config;
@@ -304,6 +313,7 @@ long vhost_blk_poll_worker(struct vhost_blk *blk, void __user *argp);
 bool vhost_blk_ring_has_work(struct vhost_blk_vq *ring);
 unsigned int vhost_blk_ring_service(struct vhost_blk_vq *ring);
 bool vhost_blk_ring_idle(struct vhost_blk_vq *ring);
+int vhost_blk_ring_settle(struct vhost_blk_vq *ring);
 void vhost_blk_ring_drain_work(struct work_struct *work);
 void vhost_blk_ring_break(struct vhost_blk_vq *ring);
 
@@ -352,6 +362,18 @@ bool vhost_blk_backend_active(struct vhost_blk *blk);
 void vhost_blk_event_signal(struct vhost_blk *blk);
 long vhost_blk_event_set(struct vhost_blk *blk, void __user *argp);
 void vhost_blk_event_clear(struct vhost_blk *blk);
+
+/* iotlb.c */
+void vhost_blk_iotlb_park(struct vhost_blk_vq *ring);
+bool vhost_blk_iotlb_ready(struct vhost_blk_vq *ring);
+bool vhost_blk_iotlb_wake(struct vhost_blk_vq *ring);
+void vhost_blk_iotlb_forget(struct vhost_blk_vq *ring);
+int vhost_blk_iotlb_set(struct vhost_blk *blk, bool on);
+ssize_t vhost_blk_iotlb_read(struct kiocb *iocb, struct iov_iter *to);
+ssize_t vhost_blk_iotlb_write(struct kiocb *iocb, struct iov_iter *from);
+__poll_t vhost_blk_iotlb_poll(struct file *file, poll_table *wait);
+long vhost_blk_iotlb_get_format(u64 __user *argp);
+long vhost_blk_iotlb_set_format(struct vhost_blk *blk, u64 __user *argp);
 
 /* stats.c */
 long vhost_blk_stats_get(struct vhost_blk *blk, void __user *argp);

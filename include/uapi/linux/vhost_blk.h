@@ -30,7 +30,13 @@
  * Give ring @index the disk that @fd is open on, and start it; -1 stops the
  * ring and returns when nothing is in flight on it any more. Whether the disk
  * can be written follows from the mode @fd was opened with.
+ *
+ * Behind a virtual IOMMU, -1 fails with EAGAIN while completed requests cannot
+ * be told to the guest because a translation is missing. Answer the messages
+ * that can be read from the device, and try again; VHOST_BLK_ABANDON stops the
+ * ring and drops what the guest was not told.
  */
+#define VHOST_BLK_ABANDON	(-2)
 #define VHOST_BLK_SET_BACKEND	_IOW(VHOST_VIRTIO, 0x50, \
 				     struct vhost_vring_file)
 
@@ -196,6 +202,7 @@ struct vhost_blk_limits {
  * @discard_bytes:	in their ranges
  * @write_zeroes:	VIRTIO_BLK_T_WRITE_ZEROES completed without error
  * @write_zeroes_bytes:	in their ranges
+ * @iotlb_misses:	times the ring waited for a translation from the VMM
  * @reserved2:		zero
  */
 struct vhost_blk_stats {
@@ -223,7 +230,8 @@ struct vhost_blk_stats {
 	__u64 discard_bytes;
 	__u64 write_zeroes;
 	__u64 write_zeroes_bytes;
-	__u64 reserved2[9];
+	__u64 iotlb_misses;
+	__u64 reserved2[8];
 };
 
 #define VHOST_BLK_GET_STATS	_IOWR(VHOST_VIRTIO, 0x56, \

@@ -1282,6 +1282,37 @@ TEST_F(busy, a_ring_is_stopped_and_started)
 	busy_end(_metadata, self);
 }
 
+/* What VIRTIO_F_RING_RESET asks for. */
+TEST_F(busy, a_ring_comes_back_elsewhere_while_the_other_goes_on)
+{
+	unsigned long done;
+	unsigned int i;
+	char buf[512];
+
+	for (i = 0; i < 20; i++) {
+		busy_turn(_metadata, self);
+		done = self->l[1].done;
+		ASSERT_EQ(0, vq_stop(self->q[0]));
+		while (self->q[0]->nfree < self->q[0]->num &&
+		       vq_pending(self->q[0]))
+			ASSERT_EQ(0, load_turn(&self->l[0], self->q[0], false));
+		/* another size, other addresses, from index 0 again */
+		ASSERT_EQ(0, vq_setup(&self->d, 0, i % 2 ? 64 : 16,
+				      &self->q[0]));
+		ASSERT_EQ(0, vq_wait(self->q[1], REQ_TIMEOUT_MS));
+		ASSERT_EQ(0, load_turn(&self->l[1], self->q[1], true));
+		EXPECT_LT(done, self->l[1].done);
+		ASSERT_EQ(0, vq_start(self->q[0], self->disk.fd));
+		ASSERT_EQ(0, blk_read(self->q[0], 8, buf, sizeof(buf)));
+		EXPECT_EQ(1, vq_base(self->q[0]));
+		load_free(&self->l[0]);
+		ASSERT_EQ(0, load_start(&self->l[0], self->q[0], 5, 512, 0));
+	}
+	while (self->l[0].done <= 16)
+		busy_turn(_metadata, self);
+	busy_end(_metadata, self);
+}
+
 TEST_F(busy, the_memory_table_is_set_again)
 {
 	unsigned int i;

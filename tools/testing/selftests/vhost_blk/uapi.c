@@ -19,6 +19,7 @@
 #define OFFERED (BIT64(VIRTIO_F_NOTIFY_ON_EMPTY) |	\
 		 BIT64(VIRTIO_F_ANY_LAYOUT) |		\
 		 BIT64(VIRTIO_F_VERSION_1) |		\
+		 BIT64(VIRTIO_F_ACCESS_PLATFORM) |	\
 		 BIT64(VIRTIO_RING_F_INDIRECT_DESC) |	\
 		 BIT64(VIRTIO_RING_F_EVENT_IDX) |	\
 		 BIT64(VIRTIO_BLK_F_SIZE_MAX) |		\
@@ -66,6 +67,8 @@ static const struct {
 	/*				indexed	all	owner	arg */
 	IOC(VHOST_GET_FEATURES,		false,	false,	false,	true),
 	IOC(VHOST_SET_FEATURES,		false,	false,	true,	true),
+	IOC(VHOST_GET_BACKEND_FEATURES,	false,	false,	false,	true),
+	IOC(VHOST_SET_BACKEND_FEATURES,	false,	false,	true,	true),
 	IOC(VHOST_RESET_OWNER,		false,	false,	true,	false),
 	IOC(VHOST_SET_MEM_TABLE,	false,	false,	true,	true),
 	IOC(VHOST_SET_VRING_NUM,	true,	false,	true,	true),
@@ -175,9 +178,9 @@ TEST_F(unowned, read_and_write_are_refused)
 	char buf[64] = {};
 
 	EXPECT_EQ(-1, read(self->d.fd, buf, sizeof(buf)));
-	EXPECT_EQ(EINVAL, errno);
+	EXPECT_EQ(EPERM, errno);
 	EXPECT_EQ(-1, write(self->d.fd, buf, sizeof(buf)));
-	EXPECT_EQ(EINVAL, errno);
+	EXPECT_EQ(EPERM, errno);
 }
 
 TEST_F(unowned, opened_by_root_alone)
@@ -387,7 +390,7 @@ TEST_F(uapi, a_backend_that_is_closed_or_unreadable_is_ebadf)
 	close(fd);
 	EXPECT_NO_BACKEND(-EBADF, fd);
 	EXPECT_NO_BACKEND(-EBADF, 1 << 20);
-	EXPECT_NO_BACKEND(-EBADF, -2);
+	EXPECT_NO_BACKEND(-EBADF, -3);
 	EXPECT_EQ(-EBADF, vdev_ioctl(&self->d, VHOST_BLK_GET_LIMITS, &limits));
 
 	fd = open(self->disk.path, O_WRONLY);

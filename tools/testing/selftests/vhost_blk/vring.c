@@ -206,14 +206,20 @@ static void vq_init_ring(struct vq *q)
 		q->vr.avail->flags = VRING_AVAIL_F_NO_INTERRUPT;
 }
 
+/* A part of a ring as the kernel is told of it. */
+static uint64_t vq_addr(const struct vq *q, const void *p)
+{
+	return q->dev->iova ? gmem_addr(&q->dev->mem, p) : (uintptr_t)p;
+}
+
 static int vq_announce(struct vq *q)
 {
 	struct vdev *d = q->dev;
 	struct vhost_vring_addr addr = {
 		.index = q->index,
-		.desc_user_addr = (uintptr_t)q->vr.desc,
-		.avail_user_addr = (uintptr_t)q->vr.avail,
-		.used_user_addr = (uintptr_t)q->vr.used,
+		.desc_user_addr = vq_addr(q, q->vr.desc),
+		.avail_user_addr = vq_addr(q, q->vr.avail),
+		.used_user_addr = vq_addr(q, q->vr.used),
 	};
 	int r;
 

@@ -94,6 +94,7 @@ struct vdev {
 	int (*ioctl)(const struct vdev *d, unsigned long req, void *arg);
 	uint64_t features;
 	struct gmem mem;
+	bool iova;	/* rings are announced by guest address, too */
 	struct vq *vq[VHOST_BLK_MAX_RINGS];
 };
 
