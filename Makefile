@@ -48,6 +48,9 @@ soak: module-stock qemu
 bench-cost: module-stock
 	@tools/bench/cost
 
+bench: module-stock qemu
+	@tools/bench/run
+
 qemu:
 	@tools/setup/qemu
 
@@ -73,6 +76,9 @@ help:
 	@echo '  make selftest-debug   the same in a 7.3 kernel with every checker on'
 	@echo '  make guest-test  a nested guest on -device vhost-blk-pci'
 	@echo '  make bench-cost  instructions per request, against a baseline; UPDATE=1 sets that anew'
+	@echo 'make bench         end to end against QEMU, vhost-scsi, vhost-user-blk: 90 minutes'
+	@echo '     QUICK=1       10 minutes; tools/bench/run -h lists more'
+	@echo '     NATIVE=1 DISK=/dev/...  on this machine; what is on that disk is lost'
 	@echo 'make soak          the guest tests with 50000 requests on each disk'
 	@echo 'make qemu          QEMU with the vhost-blk devices, in out/qemu/'
 	@echo 'make patch         out/vhost-blk-7.3.patch for the kernel tree'
@@ -80,4 +86,4 @@ help:
 	@echo 'make clean         remove what was built of the module; kernels, QEMU and downloads stay in out/'
 
 .PHONY: all module module-stock module-debug demo check lint selftest selftest-debug guest-test \
-	soak bench-cost qemu patch install clean help
+	soak bench bench-cost qemu patch install clean help

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What make bench compares: the contenders, and the cells of the grid."""
+import collections
+import json
+import os
+import shlex
+import zlib
+
+WORK = '/run/tmp' if os.path.isdir('/run/tmp') else '/tmp'
+RAMP = 0.2          # seconds that fio does not count
+MS5 = 5000000       # poll-max-ns of a tuned iothread
+
+# phase: which guest; group of its own for each number of CPUs, queues and disks
+Cell = collections.namedtuple('Cell', 'name phase rw bs depth jobs disks')
+Phase = collections.namedtuple('Phase', 'name smp queues disks contenders')
+
+
+class Contender:
+    """Somebody who serves a disk.
+
+    group: 'qemu', 'ours', 'qsd', 'vhost-scsi', or 'bound' for what is no back end.
+    args(name, path, queues): QEMU's arguments for one disk, of that serial number.
+    """
+    def __init__(self, name, group, text, args=None):
+        self.name = name
+        self.group = group
+        self.text = text
+        self.args = args
+
+
+def node(name, path, aio):
+    return ['-blockdev', json.dumps({
+        'driver': 'host_device', 'node-name': name, 'filename': path, 'aio': aio,
+        'locking': 'off', 'cache': {'direct': True}})]
+
+
+def device(driver, name, queues, **more):
+    # Long values have their own lines in JSON alone, so JSON it is.
+    return ['-device', json.dumps({'driver': driver, 'id': name, 'serial': name,
+                                   'drive': 'n-' + name, 'num-queues': queues,
+                                   'share-rw': True, **more})]
+
+
+def qemu_main(aio):
+    return lambda name, path, queues: (
+        node('n-' + name, path, aio) + device('virtio-blk-pci', name, queues))
+
+
+def qemu_iothread(aio, poll=None):
+    def args(name, path, queues):
+        thread = 'iothread,id=t-' + name + (',poll-max-ns=%d' % poll if poll else '')
+        return (['-object', thread] + node('n-' + name, path, aio) +
+                device('virtio-blk-pci', name, queues, iothread='t-' + name))
+    return args
+
+
+def qemu_mapped(aio, poll):
+    def args(name, path, queues):
+        threads = ['t%d-%s' % (i, name) for i in range(2)]
+        found = []
+        for thread in threads:
+            found += ['-object', 'iothread,id=%s,poll-max-ns=%d' % (thread, poll)]
+        return (found + node('n-' + name, path, aio) +
+                device('virtio-blk-pci', name, max(queues, 2),
+                       **{'iothread-vq-mapping': [{'iothread': t} for t in threads]}))
+    return args
+
+
+def qsd(name, _, queues):
+    return ['-chardev', 'socket,id=c-%s,path=%s' % (name, qsd_socket(name)),
+            '-device', 'vhost-user-blk-pci,id=%s,chardev=c-%s,num-queues=%d'
+            % (name, name, queues)]
+
+
+def qsd_socket(name):
+    return os.path.join(WORK, 'bench-%s.sock' % name)
+
+
+def qsd_command(name, path, queues):
+    """qemu-storage-daemon, as its documentation has it, with a polling iothread."""
+    return ['--object', 'iothread,id=thread,poll-max-ns=%d' % MS5,
+            '--blockdev', json.dumps({'driver': 'host_device', 'node-name': 'disk',
+                                      'filename': path, 'aio': 'native', 'locking': 'off',
+                                      'cache': {'direct': True}}),
+            '--export', 'vhost-user-blk,id=export,node-name=disk,writable=on,iothread=thread,'
+            'num-queues=%d,addr.type=unix,addr.path=%s' % (queues, qsd_socket(name))]
+
+
+def scsi_name(name, kind='5'):
+    """The target's name; kind '6': that of its initiator."""
+    return 'naa.6001405%s%08x' % (kind, zlib.crc32(name.encode()))
+
+
+def vhost_scsi(name, _, queues):
+    return ['-device', 'vhost-scsi-pci,id=%s,wwpn=%s,num_queues=%d%s' % (
+        name, scsi_name(name), queues, ',worker_per_virtqueue=on' if queues > 1 else '')]
+
+
+def ours(**properties):
+    return lambda name, path, queues: (
+        node('n-' + name, path, 'native') +
+        device('vhost-blk-pci', name, queues, fallback=False, **properties))
+
+
+def value(name, text):
+    """A property's value as JSON knows it."""
+    if name == 'poll-cpu':
+        return text
+    return int(text) if text.isdigit() else {'on': True, 'off': False}.get(text, text)
+
+
+def contenders():
+    """All of them; OURS='NAME:PROPERTY=VALUE,... NAME:...' adds variants of ours."""
+    found = [
+        Contender('main', 'qemu', 'virtio-blk, main loop, native', qemu_main('native')),
+        Contender('iot-uring', 'qemu', 'virtio-blk, iothread, io_uring',
+                  qemu_iothread('io_uring')),
+        Contender('iot-native', 'qemu', 'virtio-blk, iothread, native',
+                  qemu_iothread('native')),
+        Contender('iot-uring-5ms', 'qemu', 'virtio-blk, iothread 5 ms, io_uring',
+                  qemu_iothread('io_uring', MS5)),
+        Contender('iot-native-5ms', 'qemu', 'virtio-blk, iothread 5 ms, native',
+                  qemu_iothread('native', MS5)),
+        Contender('vq-map-5ms', 'qemu', 'virtio-blk, 2 iothreads mapped, 5 ms',
+                  qemu_mapped('native', MS5)),
+        Contender('qsd', 'qsd', 'vhost-user-blk, storage daemon, 5 ms', qsd),
+        Contender('vhost-scsi', 'vhost-scsi', 'vhost-scsi, LIO iblock', vhost_scsi),
+        Contender('ours-irq', 'ours', 'vhost-blk, poll-us=0', ours(**{'poll-us': 0})),
+        Contender('ours-poll', 'ours', 'vhost-blk, poll-us=5000', ours(**{'poll-us': 5000})),
+        Contender('guest-null', 'bound', 'bound: null_blk inside the guest'),
+        Contender('host', 'bound', 'bound: fio on the host'),
+    ]
+    for text in shlex.split(os.environ.get('OURS', '')):
+        name, _, properties = text.partition(':')
+        pairs = [p.partition('=') for p in properties.split(',') if p]
+        found.append(Contender(name, 'ours', 'vhost-blk, ' + properties,
+                               ours(**{k: value(k, v) for k, _, v in pairs})))
+    only = os.environ.get('ONLY')
+    return [c for c in found if not only or c.name in only.split(',')]
+
+
+def cell(phase, rw, bs, depth, jobs=1, disks=1):
+    name = '%s %s, depth %d' % (rw, bs, depth)
+    if jobs > 1:
+        name += ', %d jobs' % jobs
+    if phase == 'disks':
+        name += ', %d disks' % disks
+    return Cell(name, phase, rw, bs, depth, jobs, disks)
+
+
+def plan(quick):
+    """(phases, cells)."""
+    everybody = [c.name for c in contenders()]
+    one = Phase('one', 1, 1, 1, everybody)
+    cells = [cell('one', 'randread', '4k', d) for d in (1, 4, 32, 128)]
+    if quick:
+        return [one], cells
+    for rw in ('randwrite', 'rw70', 'rw50'):
+        cells += [cell('one', rw, '4k', d) for d in (1, 4, 32, 128)]
+    cells += [cell('one', 'read', '128k', d) for d in (1, 4, 32)]
+    cells += [cell('two', 'randread', '4k', d, jobs=2) for d in (1, 32)]
+    cells += [cell('disks', 'randread', '4k', 32, disks=n) for n in (1, 2, 4)]
+    few = [n for n in ('iot-native-5ms', 'ours-irq', 'ours-poll') if n in everybody]
+    return [one, Phase('two', 2, 2, 1, everybody), Phase('disks', 1, 1, 4, few)], cells
+
+
+def fio_arguments(cell_, devices, seconds):
+    """Of fio, for the cell on these devices, one job for each (times cell.jobs)."""
+    mixed = cell_.rw.startswith('rw') and cell_.rw[2:].isdigit()
+    args = ['--direct=1', '--ioengine=io_uring', '--thread', '--group_reporting',
+            '--norandommap', '--randrepeat=0', '--eta=never', '--time_based',
+            '--ramp_time=%dms' % (RAMP * 1000), '--runtime=%dms' % (seconds * 1000),
+            '--rw=' + ('randrw' if mixed else cell_.rw), '--bs=' + cell_.bs,
+            '--iodepth=%d' % cell_.depth, '--numjobs=%d' % cell_.jobs]
+    if mixed:
+        args.append('--rwmixread=' + cell_.rw[2:])
+    for i, name in enumerate(devices):
+        args += ['--name=j%d' % i, '--filename=' + name]
+    return args

@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: GPL-2.0
+"""From the runs of make bench to ratios: tables, summary.json, charts.
+
+Rates are only compared within a round, where all contenders met the same machine.
+A ratio is the geometric mean over rounds (and cells); its interval comes from
+drawing the rounds anew, with replacement (bootstrap, 95%).
+"""
+import collections
+import json
+import math
+import os
+import random
+import re
+
+import chart
+import grid
+
+DRAWS = 1000
+LOST = 0.95
+LOW, HIGH = (1, 4), (32, 128)
+OURS, OURS_IRQ = 'ours-poll', 'ours-irq'
+# What must be reached: name, text, 'at least' or 'at most', bar.
+BARS = (
+    ('gm_vs_qemu_best_low', 'rate to the best QEMU, depth 1 and 4', '>=', 1.2),
+    ('gm_vs_qemu_best_high', 'rate to the best QEMU, depth 32 and 128', '>=', 2.5),
+    ('cells_lost', 'cells that are lost to it', '<=', 0),
+    ('gm_vs_qemu_default', "rate to QEMU's defaults, all cells", '>=', 4.0),
+    ('cpu_irq_vs_qemu_best', 'CPU per I/O to that QEMU, interrupt mode', '<=', 1.0),
+    ('cpu_poll_vs_qemu_best', 'the same, polling, depth 32', '<=', 1.0),
+    ('gm_vs_vhost_scsi', 'rate to vhost-scsi, all cells', '>=', 2.0),
+    ('gm_vs_qsd', 'rate to the storage daemon, all cells', '>=', 2.0),
+    ('guest_bound_share', 'share of the bound, depth 32 and 128', '>=', 0.6),
+    ('irq_per_io_d32', 'interrupts per I/O, polling, depth 32 up', '<=', 0.06),
+    ('kicks_per_io', 'kicks per I/O, polling, depth 32 up', '<=', 0.01),
+    ('ctx_per_io', 'context switches per I/O, polling, depth 32 up', '<=', 0.02),
+)
+
+
+def gm(values):
+    values = [v for v in values if v > 0]
+    return math.exp(sum(map(math.log, values)) / len(values)) if values else float('nan')
+
+
+class Runs:
+    """The runs: rates and counters by contender, cell and round."""
+    def __init__(self, path):
+        self.iops = collections.defaultdict(dict)       # (contender, cell): {round: iops}
+        self.latency = collections.defaultdict(list)
+        self.window = collections.defaultdict(list)
+        self.cells = []
+        with open(path) as f:
+            for line in f:
+                run = json.loads(line)
+                if not run['round']:
+                    continue
+                key = run['contender'], run['cell']
+                if run['cell'] not in self.cells:
+                    self.cells.append(run['cell'])
+                self.iops[key][run['round']] = run['iops']
+                self.latency[key].append({k: run[k] for k in ('p50', 'p99', 'p999') if k in run})
+                if run['window'] and run['window']['sectors']:
+                    self.window[key].append(run['window'])
+        self.contenders = [c for c in grid.contenders() if any(k[0] == c.name for k in self.iops)]
+        named = {c.name for c in self.contenders}
+        for name in sorted({k[0] for k in self.iops} - named):
+            self.contenders.append(grid.Contender(name, 'ours', name))
+        order = [c.name for c in grid.plan(False)[1]]
+        self.cells.sort(key=lambda c: order.index(c) if c in order else len(order))
+
+    def rate(self, contender, cell):
+        return gm(self.iops[contender, cell].values())
+
+    def group(self, name):
+        return [c.name for c in self.contenders if c.group == name]
+
+    def best_qemu(self, cell):
+        found = [n for n in self.group('qemu') if (n, cell) in self.iops]
+        return max(found, key=lambda n: self.rate(n, cell)) if found else None
+
+    def single(self):
+        """The cells in which everybody takes part."""
+        return [c for c in self.cells if not c.endswith('disks')]
+
+    def of_depth(self, depths):
+        return [c for c in self.single() if depth(c) in depths]
+
+    def per_io(self, contender, cell):
+        """What was counted, per request of the cell's size; None if it was not."""
+        windows = self.window.get((contender, cell))
+        if not windows:
+            return None
+        ios = sum(w['sectors'] for w in windows) * 512 / size(cell)
+        return {k: sum(w[k] for w in windows) / ios
+                for k in ('cpu', 'ctx', 'exits', 'irqs', 'kicks')}
+
+
+def depth(cell):
+    return int(re.search(r'depth (\d+)', cell).group(1))
+
+
+def size(cell):
+    return int(re.search(r' (\d+)k,', cell).group(1)) << 10
+
+
+def ratio(runs, pairs):
+    """Geometric mean of a/b over pairs (a, b, cell), and its interval."""
+    pairs = [p for p in pairs if p[1] and (p[0], p[2]) in runs.iops and (p[1], p[2]) in runs.iops]
+    logs = []
+    for a, b, cell in pairs:
+        of_a, of_b = runs.iops[a, cell], runs.iops[b, cell]
+        logs.append([math.log(of_a[r] / of_b[r]) for r in of_a if r in of_b and of_b[r]])
+    logs = [x for x in logs if x]
+    if not logs:
+        return None
+
+    def mean(draw):
+        return sum(sum(d) / len(d) for d in map(draw, logs)) / len(logs)
+    chance = random.Random(1)
+    drawn = sorted(mean(lambda x: chance.choices(x, k=len(x))) for _ in range(DRAWS))
+    return [math.exp(v) for v in (mean(lambda x: x), drawn[int(0.025 * DRAWS)],
+                                  drawn[int(0.975 * DRAWS)])]
+
+
+def cpu_ratio(runs, a, cells):
+    found = []
+    for cell in cells:
+        ours_, theirs = runs.per_io(a, cell), runs.per_io(runs.best_qemu(cell), cell)
+        if ours_ and theirs and theirs['cpu'] > 0:
+            found.append(ours_['cpu'] / theirs['cpu'])
+    return gm(found) if found else None
+
+
+def average(runs, contender, cells, what):
+    found = [p[what] for p in (runs.per_io(contender, c) for c in cells) if p]
+    return sum(found) / len(found) if found else None
+
+
+def summarize(runs):
+    """The names of summary.json; None: not measured in this run."""
+    cells = runs.single()
+    high = runs.of_depth(HIGH)
+    found = {}
+
+    def put(name, pairs):
+        got = ratio(runs, pairs)
+        found[name] = got[0] if got else None
+        found[name + '_interval'] = got[1:] if got else None
+
+    def against_best(some):
+        return [(OURS, runs.best_qemu(c), c) for c in some]
+    put('gm_vs_qemu_best_low', against_best(runs.of_depth(LOW)))
+    put('gm_vs_qemu_best_high', against_best(high))
+    put('gm_vs_qemu_default', [(OURS, 'main', c) for c in cells])
+    put('gm_vs_vhost_scsi', [(OURS, 'vhost-scsi', c) for c in cells])
+    put('gm_vs_qsd', [(OURS, 'qsd', c) for c in cells])
+    put('guest_bound_share', [(OURS, 'guest-null', c) for c in high])
+    put('irq_mode_vs_qemu_best', [(OURS_IRQ, runs.best_qemu(c), c) for c in cells])
+    for d in sorted({depth(c) for c in cells}):
+        put('gm_vs_qemu_best_d%d' % d, against_best(runs.of_depth((d,))))
+    single = [(c, ratio(runs, against_best([c]))) for c in cells]
+    found['lost'] = [c for c, r in single if r and r[2] < LOST]
+    found['cells_lost'] = len(found['lost']) if any(r for _, r in single) else None
+    found['cpu_irq_vs_qemu_best'] = cpu_ratio(runs, OURS_IRQ, cells)
+    found['cpu_poll_vs_qemu_best'] = cpu_ratio(runs, OURS, runs.of_depth((32,)))
+    found['irq_per_io_d32'] = average(runs, OURS, high, 'irqs')
+    found['kicks_per_io'] = average(runs, OURS, high, 'kicks')
+    found['ctx_per_io'] = average(runs, OURS, high, 'ctx')
+    several = [c for c in runs.cells if c.endswith('disks')]
+    found['rate_by_disks'] = {c.rsplit(', ', 1)[1]: runs.rate(OURS, c) / runs.rate(OURS, several[0])
+                              for c in several if (OURS, c) in runs.iops}
+    return found
+
+
+def cells_table(runs):
+    for cell in runs.cells:
+        print('\n%s' % cell)
+        print('  %-38s %9s %8s %7s %7s %7s %6s %6s %6s %6s %6s' % (
+            '', 'IOPS', 'to ours', 'p50', 'p99', 'p99.9', 'CPU', 'ctx', 'exits', 'irqs', 'kicks'))
+        for c in runs.contenders:
+            if (c.name, cell) not in runs.iops:
+                continue
+            row = '  %-38s %9.0f' % (c.text[:38], runs.rate(c.name, cell))
+            to = ratio(runs, [(c.name, OURS, cell)])
+            row += ' %8s' % ('%.2f' % to[0] if to else '')
+            for key in ('p50', 'p99', 'p999'):
+                found = [lat[key] for lat in runs.latency[c.name, cell] if key in lat]
+                row += ' %7.0f' % gm(found) if found else ' %7s' % ''
+            per = runs.per_io(c.name, cell)
+            if per:
+                row += ' %6.0f %6.2f %6.2f %6.2f' % (per['cpu'] * 1e6, per['ctx'], per['exits'],
+                                                     per['irqs'])
+                row += ' %6.2f' % per['kicks'] if c.group == 'ours' else ''
+            print(row)
+    print('\n(latencies and CPU in us; CPU: the whole host, for each I/O)')
+
+
+def bars_table(found):
+    print('\n%-50s %8s %17s  %s' % ('bar', 'found', '95% interval', 'must be'))
+    for name, text, way, bar in BARS:
+        value = found.get(name)
+        if value is None:
+            print('%-50s %8s' % (text, 'not measured'))
+            continue
+        interval = found.get(name + '_interval')
+        ok = value >= bar if way == '>=' else value <= bar
+        print('%-50s %8.3f %17s  %s %g%s' % (
+            text, value, '%.3f .. %.3f' % tuple(interval) if interval else '', way, bar,
+            '' if ok else '   MISSED'))
+    for text, value in found['rate_by_disks'].items():
+        print('%-50s %8.3f' % ('rate of all together, polling: ' + text, value))
+    for cell in found['lost']:
+        print('  lost: ' + cell)
+
+
+def main(results):
+    with open(os.path.join(results, 'options.json')) as f:
+        options = json.load(f)
+    runs = Runs(os.path.join(results, 'runs.jsonl'))
+    found = summarize(runs)
+    native = options['kind'] == 'given'
+    found.update(disks=options['kind'], rounds=options['rounds'], native=native,
+                 load_at_start=options['load'][0])
+    cells_table(runs)
+    bars_table(found)
+    if not native:
+        print('\nAn emulated machine: exits and interrupts cost a hundred times what they do on '
+              'hardware.\nThe ratios show whether something has become worse; they say nothing '
+              'about hardware.')
+    with open(os.path.join(results, 'summary.json'), 'w') as f:
+        json.dump(found, f, indent=1)
+        f.write('\n')
+    with open(os.path.join(results, 'results.json'), 'w') as f:
+        json.dump([{'contender': c.name, 'cell': cell, 'iops': runs.rate(c.name, cell),
+                    'to_ours': ratio(runs, [(c.name, OURS, cell)]),
+                    'per_io': runs.per_io(c.name, cell)}
+                   for cell in runs.cells for c in runs.contenders
+                   if (c.name, cell) in runs.iops], f, indent=1)
+        f.write('\n')
+    chart.draw(runs, found, results, native)
