@@ -10,7 +10,7 @@ WORK = '/run/tmp' if os.path.isdir('/run/tmp') else '/tmp'
 RAMP = 0.2          # seconds that fio does not count
 MS5 = 5000000       # poll-max-ns of a tuned iothread
 
-# phase: which guest; group of its own for each number of CPUs, queues and disks
+# A phase is a guest: its CPUs, and the queues and disks of each contender.
 Cell = collections.namedtuple('Cell', 'name phase rw bs depth jobs disks')
 Phase = collections.namedtuple('Phase', 'name smp queues disks contenders')
 
