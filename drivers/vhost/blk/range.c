@@ -14,7 +14,11 @@
 /* Ranges of one request, where the configuration sets no limit. */
 #define VHOST_BLK_MAX_RANGES	256
 
-/* Most sectors that are worked on without a look at whether it still matters. */
+/*
+ * Most sectors that are worked on without a look at whether it still matters.
+ * A power of two: parts end at multiples of it, so that a cut does not go
+ * through what the disk can only discard as a whole.
+ */
 #define VHOST_BLK_RANGE_PART	(SZ_64M >> SECTOR_SHIFT)
 
 /* What the guest was told: a limit of 0 is none. */
@@ -159,7 +163,8 @@ static int vhost_blk_range_do_one(struct vhost_blk_req *req,
 	for (; left && !ret; sector += nr, left -= nr) {
 		if (READ_ONCE(req->ring->blk->dying))
 			return -EIO;
-		nr = min_t(u32, left, VHOST_BLK_RANGE_PART);
+		nr = min_t(u32, left, VHOST_BLK_RANGE_PART -
+			   (sector & (VHOST_BLK_RANGE_PART - 1)));
 		ret = vhost_blk_range_do_part(req, sector, nr, unmap);
 	}
 	return ret;
