@@ -134,7 +134,7 @@ static void vhost_blk_bdev_write(struct vhost_blk_req *req)
 {
 	blk_opf_t opf = REQ_OP_WRITE | REQ_SYNC | REQ_IDLE;
 
-	if (vhost_blk_req_writethrough(req))
+	if (req->writethrough)
 		opf |= REQ_FUA;
 	/* As direct I/O does; submit_bio() accounts reads alone. */
 	task_io_account_write(req->len);

@@ -78,7 +78,7 @@ static void vhost_blk_file_submit(struct vhost_blk_req *req, int flags)
 	iocb->ki_flags &= ~IOCB_APPEND;
 	iocb->ki_flags |= IOCB_DIRECT | flags;
 	iocb->ki_complete = vhost_blk_file_end_io;
-	if (write && vhost_blk_req_writethrough(req))
+	if (write && req->writethrough)
 		iocb->ki_flags |= IOCB_DSYNC;
 	if (write)
 		ret = vfs_iocb_iter_write(file, iocb, &iter);

@@ -130,20 +130,19 @@ u64 vhost_blk_range_bytes(const struct vhost_blk_req *req)
 static int vhost_blk_range_do_part(struct vhost_blk_req *req, u64 sector,
 				   u32 nr, bool unmap)
 {
-	bool ignore = req->ring->config.flags & VHOST_BLK_CONFIG_IGNORE_DISCARD;
 	struct vhost_blk_backend *backend = req->ring->backend;
 	int ret;
 
 	switch (req->type) {
 	case VIRTIO_BLK_T_DISCARD:
-		if (ignore)
+		if (req->ignore_discard)
 			return 0;
 		/* A hint: a disk that cannot is as good as one that does not. */
 		ret = backend->ops->discard(backend, sector, nr);
 		return ret == -EOPNOTSUPP ? 0 : ret;
 	case VIRTIO_BLK_T_WRITE_ZEROES:
 		return backend->ops->write_zeroes(backend, sector, nr,
-						  unmap && !ignore);
+						  unmap && !req->ignore_discard);
 	default:
 		return backend->ops->secure_erase(backend, sector, nr);
 	}
@@ -178,8 +177,7 @@ static int vhost_blk_range_do(struct vhost_blk_req *req)
 
 	for (i = 0; i < req->nr_ranges && !ret; i++)
 		ret = vhost_blk_range_do_one(req, &req->ranges[i]);
-	if (!ret && req->type == VIRTIO_BLK_T_WRITE_ZEROES &&
-	    vhost_blk_req_writethrough(req))
+	if (!ret && req->type == VIRTIO_BLK_T_WRITE_ZEROES && req->writethrough)
 		ret = backend->ops->sync(backend);
 	return ret;
 }

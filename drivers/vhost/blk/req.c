@@ -34,19 +34,20 @@ u8 vhost_blk_req_status(int err)
 	return err == -EOPNOTSUPP ? VIRTIO_BLK_S_UNSUPP : VIRTIO_BLK_S_IOERR;
 }
 
-/**
- * vhost_blk_req_writethrough - must what is written be stable at once?
- * @req:	a request that writes
- *
- * VIRTIO 1.3, 5.2.6.2. Context: the ring's mutex held.
+/*
+ * What of the configuration holds for a request that writes, decided once: it
+ * may be on a workqueue when the guest switches its write cache. VIRTIO 1.3,
+ * 5.2.6.2.
  */
-bool vhost_blk_req_writethrough(const struct vhost_blk_req *req)
+static void vhost_blk_req_configure(struct vhost_blk_req *req)
 {
 	struct vhost_virtqueue *vq = &req->ring->vq;
+	u32 flags = req->ring->config.flags;
 
-	return !(req->ring->config.flags & VHOST_BLK_CONFIG_WRITEBACK) ||
-	       (!vhost_has_feature(vq, VIRTIO_BLK_F_FLUSH) &&
-		!vhost_has_feature(vq, VIRTIO_BLK_F_CONFIG_WCE));
+	req->writethrough = !(flags & VHOST_BLK_CONFIG_WRITEBACK) ||
+			    (!vhost_has_feature(vq, VIRTIO_BLK_F_FLUSH) &&
+			     !vhost_has_feature(vq, VIRTIO_BLK_F_CONFIG_WCE));
+	req->ignore_discard = flags & VHOST_BLK_CONFIG_IGNORE_DISCARD;
 }
 
 /*
@@ -150,6 +151,7 @@ static int vhost_blk_req_dispatch(struct vhost_blk_req *req,
 	case VIRTIO_BLK_T_IN:
 		return vhost_blk_req_start_rw(req, in, false);
 	case VIRTIO_BLK_T_OUT:
+		vhost_blk_req_configure(req);
 		return vhost_blk_req_start_rw(req, out, true);
 	case VIRTIO_BLK_T_FLUSH:
 		vhost_blk_req_start_flush(req);
@@ -160,6 +162,7 @@ static int vhost_blk_req_dispatch(struct vhost_blk_req *req,
 	case VIRTIO_BLK_T_DISCARD:
 	case VIRTIO_BLK_T_WRITE_ZEROES:
 	case VIRTIO_BLK_T_SECURE_ERASE:
+		vhost_blk_req_configure(req);
 		vhost_blk_range_start(req, out);
 		break;
 	default:

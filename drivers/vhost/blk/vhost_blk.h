@@ -61,6 +61,8 @@ struct vhost_blk_vq;
  * @nr_vecs:	of @vecs
  * @nr_bounce:	of @bounce
  * @bounce_reserved: its pages come from the reserve
+ * @writethrough: what it writes must be stable before it completes
+ * @ignore_discard: nothing is to be given back to what is below the disk
  * @nr_bios:	that were set up: @bio, and one fewer in @more
  * @vecs:	the guest's pages, pinned: @inline_vecs, or allocated
  * @bounce:	what the bios use instead of @vecs when the device cannot take
@@ -90,6 +92,8 @@ struct vhost_blk_req {
 	unsigned int nr_vecs;
 	unsigned int nr_bounce;
 	bool bounce_reserved;
+	bool writethrough;
+	bool ignore_discard;
 	unsigned int nr_bios;
 	struct bio_vec *vecs;
 	struct bio_vec *bounce;
@@ -320,7 +324,6 @@ void vhost_blk_ring_break(struct vhost_blk_vq *ring);
 /* req.c */
 int vhost_blk_req_start(struct vhost_blk_req *req, unsigned int out,
 			unsigned int in);
-bool vhost_blk_req_writethrough(const struct vhost_blk_req *req);
 u8 vhost_blk_req_status(int err);
 u8 vhost_blk_req_check(const struct vhost_blk_req *req, u64 sector, u64 bytes,
 		       bool write);
