@@ -14,6 +14,9 @@
 
 #include "vhost_blk.h"
 
+/* Of one write of zeroes. */
+#define VHOST_BLK_FILE_ZERO_VECS	16
+
 static u64 vhost_blk_file_capacity(const struct vhost_blk_backend *backend)
 {
 	return i_size_read(file_inode(backend->file)) >> SECTOR_SHIFT;
@@ -167,6 +170,47 @@ static int vhost_blk_file_discard(struct vhost_blk_backend *backend,
 					nr);
 }
 
+/* The zero page, as often as it takes. */
+static ssize_t vhost_blk_file_write_some_zeroes(struct vhost_blk_backend *backend,
+						loff_t pos, u64 bytes)
+{
+	struct bio_vec vecs[VHOST_BLK_FILE_ZERO_VECS];
+	struct iov_iter iter;
+	struct kiocb iocb;
+	unsigned int nr;
+	size_t len = 0;
+
+	for (nr = 0; nr < ARRAY_SIZE(vecs) && len < bytes; nr++) {
+		bvec_set_page(&vecs[nr], ZERO_PAGE(0),
+			      min_t(u64, bytes - len, PAGE_SIZE), 0);
+		len += vecs[nr].bv_len;
+	}
+	iov_iter_bvec(&iter, ITER_SOURCE, vecs, nr, len);
+	init_sync_kiocb(&iocb, backend->file);
+	iocb.ki_pos = pos;
+	iocb.ki_flags &= ~IOCB_APPEND;
+	iocb.ki_flags |= IOCB_DIRECT;
+	return vfs_iocb_iter_write(backend->file, &iocb, &iter);
+}
+
+/* For filesystems that have no command for it. */
+static int vhost_blk_file_write_zero_pages(struct vhost_blk_backend *backend,
+					   u64 sector, u32 nr)
+{
+	loff_t pos = sector << SECTOR_SHIFT;
+	u64 left = (u64)nr << SECTOR_SHIFT;
+	ssize_t ret;
+
+	while (left) {
+		ret = vhost_blk_file_write_some_zeroes(backend, pos, left);
+		if (ret <= 0)
+			return ret ?: -EIO;
+		pos += ret;
+		left -= ret;
+	}
+	return 0;
+}
+
 static int vhost_blk_file_write_zeroes(struct vhost_blk_backend *backend,
 				       u64 sector, u32 nr, bool unmap)
 {
@@ -178,6 +222,8 @@ static int vhost_blk_file_write_zeroes(struct vhost_blk_backend *backend,
 	if (ret == -EOPNOTSUPP)
 		ret = vhost_blk_file_fallocate(backend, FALLOC_FL_ZERO_RANGE,
 					       sector, nr);
+	if (ret == -EOPNOTSUPP)
+		ret = vhost_blk_file_write_zero_pages(backend, sector, nr);
 	return ret;
 }
 
