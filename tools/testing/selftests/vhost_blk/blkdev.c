@@ -9,6 +9,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 #include <linux/fs.h>
 #include <linux/loop.h>
@@ -27,8 +28,7 @@ const char *blkdev_why(void)
 	return why;
 }
 
-__attribute__((format(printf, 2, 3)))
-static int fail(int err, const char *fmt, ...)
+int blkdev_fail(int err, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -44,7 +44,7 @@ static bool exists(const char *path)
 }
 
 /* A device node may come a moment after its disk. */
-static int wait_for(const char *path)
+int blkdev_wait(const char *path)
 {
 	unsigned int i;
 
@@ -53,7 +53,7 @@ static int wait_for(const char *path)
 			return 0;
 		sleep_ms(10);
 	}
-	return fail(-ENXIO, "%s did not appear", path);
+	return blkdev_fail(-ENXIO, "%s did not appear", path);
 }
 
 static int write_attr(const char *dir, const char *attr, const char *value)
@@ -64,18 +64,14 @@ static int write_attr(const char *dir, const char *attr, const char *value)
 	snprintf(path, sizeof(path), "%s/%s", dir, attr);
 	fd = open(path, O_WRONLY | O_CLOEXEC);
 	if (fd < 0)
-		return fail(-errno, "null_blk has no %s", attr);
+		return blkdev_fail(-errno, "null_blk has no %s", attr);
 	if (write(fd, value, strlen(value)) < 0)
-		r = fail(-errno, "null_blk refuses %s=%s", attr, value);
+		r = blkdev_fail(-errno, "null_blk refuses %s=%s", attr, value);
 	close(fd);
 	return r;
 }
 
-struct null_attr {
-	const char *name, *value;
-};
-
-static int null_make(const char *name, const struct null_attr *attr)
+int blkdev_make_null(const char *name, const struct null_attr *attr)
 {
 	static const struct null_attr common[] = {
 		{ "size", "64" }, { "memory_backed", "1" }, { "blocksize", "512" },
@@ -93,44 +89,32 @@ static int null_make(const char *name, const struct null_attr *attr)
 		if (!exists(NULLB))
 			run("mount -t configfs none /sys/kernel/config");
 		if (!exists(NULLB))
-			return fail(-ENODEV, "null_blk is not available");
+			return blkdev_fail(-ENODEV, "null_blk is not available");
 	}
 	snprintf(dir, sizeof(dir), NULLB "/%s", name);
 	if (mkdir(dir, 0755) && errno != EEXIST)
-		return fail(-errno, "cannot make %s", dir);
+		return blkdev_fail(-errno, "cannot make %s", dir);
 	for (const struct null_attr *a = common; a->name && !r; a++)
 		r = write_attr(dir, a->name, a->value);
 	for (; attr && attr->name && !r; attr++)
 		r = write_attr(dir, attr->name, attr->value);
 	if (!r)
 		r = write_attr(dir, "power", "1");
-	return r ? r : wait_for(path);
+	return r ? r : blkdev_wait(path);
 }
 
-static int loop_make(void)
+static int loop_set_up(const char *path, const char *name)
 {
 	struct loop_config conf = { .info.lo_file_name = "vhost-blk-test" };
-	int ctl, file, loop, r = 0;
+	int file, loop, r = 0;
 
-	if (file_number("/sys/block/loop%d/size", LOOP_NR) > 0)
-		return 0;
-	run("modprobe loop");
-	ctl = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
-	if (ctl < 0)
-		return fail(-ENODEV, "loop is not available");
-	if (ioctl(ctl, LOOP_CTL_ADD, LOOP_NR) < 0 && errno != EEXIST)
-		r = fail(-errno, "cannot add a loop device");
-	close(ctl);
-	if (!r)
-		r = wait_for(LOOP_PATH);
-	if (r)
-		return r;
-	file = memfd_create("vhost-blk-test", MFD_CLOEXEC);
-	loop = open(LOOP_PATH, O_RDWR | O_CLOEXEC);
+	file = name ? open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0600) :
+		      memfd_create("vhost-blk-test", MFD_CLOEXEC);
+	loop = open(path, O_RDWR | O_CLOEXEC);
 	conf.fd = file;
 	if (file < 0 || loop < 0 || ftruncate(file, BLKDEV_SIZE) ||
 	    ioctl(loop, LOOP_CONFIGURE, &conf))
-		r = fail(-errno, "cannot set a loop device up");
+		r = blkdev_fail(-errno, "cannot set a loop device up");
 	if (file >= 0)
 		close(file);
 	if (loop >= 0)
@@ -138,10 +122,31 @@ static int loop_make(void)
 	return r;
 }
 
+/* Over the file of that name, or over one in memory that has none. */
+int blkdev_make_loop(unsigned int nr, const char *name)
+{
+	char path[32];
+	int ctl, r = 0;
+
+	if (file_number("/sys/block/loop%u/size", nr) > 0)
+		return 0;
+	run("modprobe loop");
+	ctl = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
+	if (ctl < 0)
+		return blkdev_fail(-ENODEV, "loop is not available");
+	if (ioctl(ctl, LOOP_CTL_ADD, nr) < 0 && errno != EEXIST)
+		r = blkdev_fail(-errno, "cannot add a loop device");
+	close(ctl);
+	snprintf(path, sizeof(path), "/dev/loop%u", nr);
+	if (!r)
+		r = blkdev_wait(path);
+	return r ? r : loop_set_up(path, name);
+}
+
 /* Without udev's help: the node is there when the command returns. */
 #define DMSETUP "DM_DISABLE_UDEV=1 dmsetup "
 
-static int dm_make(const char *name, const char *module, const char *table)
+int blkdev_make_dm(const char *name, const char *module, const char *table)
 {
 	char path[64];
 
@@ -149,11 +154,11 @@ static int dm_make(const char *name, const char *module, const char *table)
 	if (exists(path))
 		return 0;
 	if (run("command -v dmsetup"))
-		return fail(-ENODEV, "dmsetup is not installed");
+		return blkdev_fail(-ENODEV, "dmsetup is not installed");
 	run("modprobe -a dm_mod %s", module);
 	if (run("printf '%%b' '%s' | " DMSETUP "create %s", table, name))
-		return fail(-ENODEV, "dmsetup cannot make %s", name);
-	return wait_for(path);
+		return blkdev_fail(-ENODEV, "dmsetup cannot make %s", name);
+	return blkdev_wait(path);
 }
 
 static int dm_over_null(const char *name, const char *module,
@@ -163,13 +168,13 @@ static int dm_over_null(const char *name, const char *module,
 	va_list ap;
 	int r;
 
-	r = null_make(under, NULL);
+	r = blkdev_make_null(under, NULL);
 	if (r)
 		return r;
 	va_start(ap, fmt);
 	vsnprintf(table, sizeof(table), fmt, ap);
 	va_end(ap);
-	return dm_make(name, module, table);
+	return blkdev_make_dm(name, module, table);
 }
 
 static int make(struct blkdev *b)
@@ -198,6 +203,19 @@ static int make(struct blkdev *b)
 	static const struct null_attr zoned[] = {
 		{ "zoned", "1" }, { "zone_size", "4" }, { NULL, NULL },
 	};
+	static const struct null_attr discard[] = {
+		{ "discard", "1" }, { NULL, NULL },
+	};
+	static const struct null_attr discard_4k[] = {
+		{ "discard", "1" }, { "blocksize", "4096" }, { NULL, NULL },
+	};
+	static const struct null_attr cache[] = {
+		{ "cache_size", "32" }, { "discard", "1" }, { NULL, NULL },
+	};
+	static const struct null_attr no_fua[] = {
+		{ "cache_size", "32" }, { "discard", "1" }, { "fua", "0" },
+		{ NULL, NULL },
+	};
 	const unsigned long long sectors = BLKDEV_SIZE / 512;
 	const char *dev = "/dev/", *env;
 	const char *name = NULL;
@@ -205,42 +223,55 @@ static int make(struct blkdev *b)
 
 	switch (b->kind) {
 	case BLKDEV_NULL_512:
-		r = null_make(name = "vbt-512", NULL);
+		r = blkdev_make_null(name = "vbt-512", NULL);
 		break;
 	case BLKDEV_NULL_4K:
-		r = null_make(name = "vbt-4k", block_4k);
+		r = blkdev_make_null(name = "vbt-4k", block_4k);
 		break;
 	case BLKDEV_NULL_SMALL:
-		r = null_make(name = "vbt-small", small);
+		r = blkdev_make_null(name = "vbt-small", small);
 		break;
 	case BLKDEV_NULL_SOFTIRQ:
-		r = null_make(name = "vbt-softirq", softirq);
+		r = blkdev_make_null(name = "vbt-softirq", softirq);
 		break;
 	case BLKDEV_NULL_TIMER:
-		r = null_make(name = "vbt-timer", timer);
+		r = blkdev_make_null(name = "vbt-timer", timer);
 		break;
 	case BLKDEV_NULL_30US:
-		r = null_make(name = "vbt-30us", timer_30us);
+		r = blkdev_make_null(name = "vbt-30us", timer_30us);
 		break;
 	case BLKDEV_NULL_60US:
-		r = null_make(name = "vbt-60us", timer_60us);
+		r = blkdev_make_null(name = "vbt-60us", timer_60us);
 		break;
 	case BLKDEV_NULL_RO:
-		r = null_make(name = "vbt-ro", NULL);
+		r = blkdev_make_null(name = "vbt-ro", NULL);
 		break;
 	case BLKDEV_NULL_ZONED:
-		r = null_make(name = "vbt-zoned", zoned);
+		r = blkdev_make_null(name = "vbt-zoned", zoned);
+		break;
+	case BLKDEV_NULL_DISCARD:
+		r = blkdev_make_null(name = "vbt-discard", discard);
+		break;
+	case BLKDEV_NULL_4K_DISCARD:
+		r = blkdev_make_null(name = "vbt-4k-discard", discard_4k);
+		break;
+	case BLKDEV_NULL_CACHE:
+		r = blkdev_make_null(name = "vbt-cache", cache);
+		break;
+	case BLKDEV_NULL_NO_FUA:
+		r = blkdev_make_null(name = "vbt-no-fua", no_fua);
 		break;
 	case BLKDEV_LOOP:
-		r = loop_make();
+		r = blkdev_make_loop(LOOP_NR, NULL);
 		name = strrchr(LOOP_PATH, '/') + 1;
 		break;
 	case BLKDEV_NVME:
 		env = getenv("VHOST_BLK_TEST_NVME");
 		if (!env || strncmp(env, dev, strlen(dev)))
-			return fail(-ENODEV, "VHOST_BLK_TEST_NVME names no scratch NVMe disk");
+			return blkdev_fail(-ENODEV,
+					   "VHOST_BLK_TEST_NVME names no scratch NVMe disk");
 		name = env + strlen(dev);
-		r = wait_for(env);
+		r = blkdev_wait(env);
 		break;
 	case BLKDEV_CRYPT:
 		dev = "/dev/mapper/";
@@ -263,6 +294,8 @@ static int make(struct blkdev *b)
 				 sectors - BLKDEV_BAD_SECTOR - BLKDEV_BAD_COUNT,
 				 BLKDEV_BAD_SECTOR + BLKDEV_BAD_COUNT);
 		break;
+	default:
+		return stack_make(b->kind, b->path, sizeof(b->path));
 	}
 	if (r)
 		return r;
@@ -279,16 +312,38 @@ static int find_name(struct blkdev *b)
 
 	if (fstat(b->fd, &st))
 		return -errno;
-	snprintf(link, sizeof(link), "/sys/dev/block/%u:%u",
-		 (unsigned int)(st.st_rdev >> 8 & 0xfff),
-		 (unsigned int)((st.st_rdev & 0xff) |
-				(st.st_rdev >> 12 & 0xfff00)));
+	snprintf(link, sizeof(link), "/sys/dev/block/%u:%u", major(st.st_rdev),
+		 minor(st.st_rdev));
 	n = readlink(link, target, sizeof(target) - 1);
 	if (n < 0)
 		return -errno;
 	target[n] = '\0';
 	snprintf(b->name, sizeof(b->name), "%.31s", strrchr(target, '/') + 1);
 	return 0;
+}
+
+/* A file has the blocks of the disk that it lies on. */
+static int learn_file(struct blkdev *b, const struct stat *st)
+{
+	b->sectors = st->st_size / 512;
+	b->block = file_number("/sys/dev/block/%u:%u/queue/logical_block_size",
+			       major(st->st_dev), minor(st->st_dev));
+	return 0;
+}
+
+static int learn(struct blkdev *b)
+{
+	struct stat st;
+
+	if (fstat(b->fd, &st))
+		return -1;
+	if (S_ISREG(st.st_mode))
+		return learn_file(b, &st);
+	if (ioctl(b->fd, BLKGETSIZE64, &b->sectors) ||
+	    ioctl(b->fd, BLKSSZGET, &b->block))
+		return -1;
+	b->sectors /= 512;
+	return find_name(b);
 }
 
 int blkdev_open(struct blkdev *b, enum blkdev_kind kind)
@@ -305,13 +360,11 @@ int blkdev_open(struct blkdev *b, enum blkdev_kind kind)
 	b->fd = open(b->path, (ro ? O_RDONLY : O_RDWR) | O_DIRECT | O_CLOEXEC);
 	b->check = open(b->path, (ro ? O_RDONLY : O_RDWR) | O_DIRECT | O_CLOEXEC);
 	if (b->fd < 0 || b->check < 0)
-		return fail(-errno, "cannot open %s", b->path);
-	if (ioctl(b->fd, BLKGETSIZE64, &b->sectors) ||
-	    ioctl(b->fd, BLKSSZGET, &b->block) || find_name(b))
-		return fail(-errno, "cannot learn about %s", b->path);
-	b->sectors /= 512;
+		return blkdev_fail(-errno, "cannot open %s", b->path);
+	if (learn(b))
+		return blkdev_fail(-errno, "cannot learn about %s", b->path);
 	if (ro && ioctl(b->fd, BLKROSET, &ro))
-		return fail(-errno, "cannot make %s read-only", b->path);
+		return blkdev_fail(-errno, "cannot make %s read-only", b->path);
 	return 0;
 }
 
@@ -334,6 +387,7 @@ void blkdev_remove_all(void)
 	unsigned int i;
 	int fd;
 
+	stack_remove_all();
 	for (i = 0; i < ARRAY_SIZE(mapped); i++) {
 		snprintf(path, sizeof(path), "/dev/mapper/%s", mapped[i]);
 		if (exists(path))

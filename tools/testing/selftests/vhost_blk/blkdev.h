@@ -25,6 +25,24 @@ enum blkdev_kind {
 	BLKDEV_CRYPT,		/* dm-crypt over null_blk */
 	BLKDEV_HOLD,		/* dm-linear over null_blk; see blkdev_hold() */
 	BLKDEV_BAD,		/* dm over null_blk; BLKDEV_BAD_* always fails */
+	BLKDEV_NULL_DISCARD,	/* null_blk that forgets what is discarded */
+	BLKDEV_NULL_4K_DISCARD,
+	BLKDEV_NULL_CACHE,	/* with a write cache; see blkdev_power_cut() */
+	BLKDEV_NULL_NO_FUA,	/* the same, and no FUA */
+	/* made by stack.c */
+	BLKDEV_LOOP_FILE,	/* over a sparse file in memory; see blkdev_allocated() */
+	BLKDEV_PART,		/* partition of a null_blk that discards */
+	BLKDEV_LINEAR,		/* dm-linear over two of them */
+	BLKDEV_THIN,		/* dm-thin over one */
+	BLKDEV_RAID1,		/* md over two */
+	BLKDEV_NVME_TCP,	/* nvmet over one, and nvme-tcp to 127.0.0.1 */
+	BLKDEV_EXT4,		/* sparse file on ext4 */
+	BLKDEV_EXT4_4K,		/* the same, on a disk with 4096-byte blocks */
+	BLKDEV_EXT4_NO_EXTENTS,	/* the same, which cannot zero by command */
+	BLKDEV_XFS,
+	BLKDEV_XFS_4K,
+	BLKDEV_EXT4_CACHE,	/* sparse file on ext4 on a disk with a write cache */
+	BLKDEV_XFS_CACHE,
 };
 
 #define BLKDEV_SIZE		(64ULL << 20)	/* of those that we make */
@@ -34,7 +52,7 @@ enum blkdev_kind {
 struct blkdev {
 	enum blkdev_kind kind;
 	char name[32];		/* as in /sys/block */
-	char path[64];
+	char path[128];
 	int fd;			/* for the kernel under test */
 	int check;		/* O_DIRECT, to see what the disk holds */
 	uint64_t sectors;	/* of 512 bytes */
@@ -56,6 +74,28 @@ int blkdev_peek(const struct blkdev *b, uint64_t sector, void *buf,
 int blkdev_poke(const struct blkdev *b, uint64_t sector, const void *buf,
 		size_t len);
 
+/* Bytes that the disk has taken from what lies under it; -1: nobody knows. */
+long long blkdev_allocated(const struct blkdev *b);
+
+/*
+ * Make it longer or shorter: files, loop, dm-linear; whole megabytes. @b tells
+ * of the new size.
+ */
+int blkdev_resize(struct blkdev *b, uint64_t sectors);
+
+/*
+ * BLKDEV_*_CACHE, BLKDEV_NULL_NO_FUA: power off and on. What is in the disk's
+ * write cache is lost; a filesystem on it is mounted again. The disk must be
+ * detached; @b is opened anew.
+ */
+int blkdev_power_cut(struct blkdev *b);
+
+/* Such a disk: give all that it holds back, as if it had never been written. */
+int blkdev_empty(const struct blkdev *b);
+
+/* Flushes that the disk has got from the block layer so far. */
+long long blkdev_flushes(const struct blkdev *b);
+
 /* BLKDEV_HOLD: keep all I/O from now on, until released. */
 int blkdev_hold(const struct blkdev *b);
 int blkdev_release(const struct blkdev *b);
@@ -63,5 +103,19 @@ int blkdev_release(const struct blkdev *b);
 /* A value in /sys/block/<name>/; -1 if there is none. */
 long long blkdev_attr(const struct blkdev *b, const char *attr);
 bool blkdev_attr_is(const struct blkdev *b, const char *attr, const char *s);
+
+/* For stack.c. */
+struct null_attr {
+	const char *name, *value;
+};
+
+/* A null_blk with these attributes; nothing if it is there. */
+int blkdev_make_null(const char *name, const struct null_attr *attr);
+int blkdev_make_loop(unsigned int nr, const char *file);
+int blkdev_make_dm(const char *name, const char *module, const char *table);
+int blkdev_fail(int err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+int blkdev_wait(const char *path);
+int stack_make(enum blkdev_kind kind, char *path, size_t size);
+void stack_remove_all(void);
 
 #endif

@@ -358,6 +358,9 @@ static int blk_rw(struct vq *q, uint32_t type, uint64_t sector, void *in,
 	req_free(&r);
 	if (!n)
 		m->used = used;
+	/* whoever fails says nothing but that */
+	if (!n && r.status && r.used_len != 1)
+		n = -EPROTO;
 	return n ? n : r.status;
 }
 
@@ -374,4 +377,11 @@ int blk_write(struct vq *q, uint64_t sector, const void *buf, uint32_t len)
 int blk_flush(struct vq *q)
 {
 	return blk_rw(q, VIRTIO_BLK_T_FLUSH, 0, NULL, NULL, 0);
+}
+
+int blk_ranges(struct vq *q, uint32_t type,
+	       const struct virtio_blk_discard_write_zeroes *range,
+	       unsigned int n)
+{
+	return blk_rw(q, type, 0, NULL, range, n * sizeof(*range));
 }

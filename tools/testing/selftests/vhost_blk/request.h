@@ -87,6 +87,10 @@ int req_wait_n(struct vq *q, unsigned int n, unsigned int ms);
 int blk_read(struct vq *q, uint64_t sector, void *buf, uint32_t len);
 int blk_write(struct vq *q, uint64_t sector, const void *buf, uint32_t len);
 int blk_flush(struct vq *q);
+/* DISCARD, WRITE_ZEROES or SECURE_ERASE of @n ranges. */
+int blk_ranges(struct vq *q, uint32_t type,
+	       const struct virtio_blk_discard_write_zeroes *range,
+	       unsigned int n);
 
 #define REQ_TIMEOUT_MS 10000
 
