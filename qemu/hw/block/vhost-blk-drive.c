@@ -81,8 +81,8 @@ int vhost_blk_drive_fd(BlockBackend *blk, int vhostfd,
     *limits = (struct vhost_blk_limits) { .fd = fd };
     if (ioctl(vhostfd, VHOST_BLK_GET_LIMITS, limits) < 0) {
         if (errno == ENOTBLK) {
-            *reason = g_strdup_printf("'%s' is not a block device",
-                                      bs->filename);
+            *reason = g_strdup_printf("'%s' is neither a block device nor a "
+                                      "regular file", bs->filename);
         } else {
             *reason = g_strdup_printf("the kernel cannot serve '%s': %s",
                                       bs->filename, strerror(errno));
@@ -90,6 +90,41 @@ int vhost_blk_drive_fd(BlockBackend *blk, int vhostfd,
         return -1;
     }
     return fd;
+}
+
+bool vhost_blk_drive_resized(BlockBackend *blk, int vhostfd, int64_t *length)
+{
+    g_autofree char *reason = NULL;
+    struct vhost_blk_limits limits;
+    int fd = vhost_blk_drive_fd(blk, vhostfd, &limits, &reason);
+    off_t end = fd < 0 ? -1 : lseek(fd, 0, SEEK_END);
+
+    if (end < 0) {
+        return false;
+    }
+    *length = ROUND_UP(end, BDRV_SECTOR_SIZE);
+    return *length != blk_getlength(blk);
+}
+
+int vhost_blk_drive_follow(BlockBackend *blk)
+{
+    BlockDriverState *bs = blk_bs(blk), *file;
+    int ret = 0;
+
+    bdrv_ref(bs);
+    bdrv_drained_begin(bs);
+    bdrv_graph_rdlock_main_loop();
+    file = bs->file ? bs->file->bs : NULL;
+    bdrv_graph_rdunlock_main_loop();
+    if (file) {
+        ret = bdrv_follow_length(file);
+    }
+    if (ret == 0) {
+        ret = bdrv_follow_length(bs);
+    }
+    bdrv_drained_end(bs);
+    bdrv_unref(bs);
+    return ret;
 }
 
 /* What asks to see each request of one node of the drive. */

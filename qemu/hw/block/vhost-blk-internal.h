@@ -26,6 +26,28 @@ int vhost_blk_drive_fd(BlockBackend *blk, int vhostfd,
                        struct vhost_blk_limits *limits, char **reason);
 
 /**
+ * vhost_blk_drive_resized: whether the disk's length is not what QEMU takes it
+ * for
+ * @blk: the drive
+ * @vhostfd: /dev/vhost-blk
+ * @length: what it is, if so, in bytes
+ *
+ * Context: BQL, main loop.
+ */
+bool vhost_blk_drive_resized(BlockBackend *blk, int vhostfd, int64_t *length);
+
+/**
+ * vhost_blk_drive_follow: take over the disk's length from the host
+ * @blk: the drive, which consists of what vhost_blk_drive_fd() accepts
+ *
+ * Whoever uses the drive is told, as by block_resize. Context: BQL, main loop;
+ * drains the drive.
+ *
+ * Returns: 0 or a negative errno.
+ */
+int vhost_blk_drive_follow(BlockBackend *blk);
+
+/**
  * vhost_blk_drive_claimed: what of the block layer must see each request
  * @s: the device
  *
@@ -92,6 +114,34 @@ char *vhost_blk_kernel_start(VHostBlk *v, int fd);
  * indices of the rings.
  */
 void vhost_blk_kernel_stop(VHostBlk *v);
+
+/**
+ * vhost_blk_break: the kernel cannot go on; the guest has to reset the device
+ * @v: the device, served by the kernel
+ * @reason: why
+ */
+void vhost_blk_break(VHostBlk *v, const char *reason);
+
+/**
+ * vhost_blk_events_init: listen to what the kernel reports from now on
+ * @v: the device, connected to the kernel
+ *
+ * Returns: 0 or a negative errno.
+ */
+int vhost_blk_events_init(VHostBlk *v);
+
+/**
+ * vhost_blk_events_cleanup: undo vhost_blk_events_init()
+ * @v: the device, still connected to the kernel
+ */
+void vhost_blk_events_cleanup(VHostBlk *v);
+
+/**
+ * vhost_blk_events_forget: whatever the kernel has reported of the rings is
+ * over, since they are stopped
+ * @v: the device
+ */
+void vhost_blk_events_forget(VHostBlk *v);
 
 /**
  * vhost_blk_unfit: why the kernel cannot serve the drive

@@ -73,6 +73,7 @@ static void vhost_blk_kernel_stop_rings(VHostBlk *v, unsigned int n)
         }
     }
     vhost_dev_stop(&v->dev, VIRTIO_DEVICE(v), false);
+    vhost_blk_events_forget(v);
 }
 
 void vhost_blk_kernel_stop(VHostBlk *v)
@@ -111,6 +112,8 @@ char *vhost_blk_kernel_start(VHostBlk *v, int fd)
         event_notifier_set(
             virtio_queue_get_host_notifier(virtio_get_queue(vdev, i)));
     }
+    /* The kernel reports what changes from now on. Look at what did before. */
+    event_notifier_set(&v->event);
     trace_vhost_blk_kernel_start(vhost_blk_name(v), fd);
     return NULL;
 }

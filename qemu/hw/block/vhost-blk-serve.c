@@ -171,6 +171,14 @@ static char *vhost_blk_objection(VHostBlk *v, int *fd, bool *passing)
     return reason;
 }
 
+void vhost_blk_break(VHostBlk *v, const char *reason)
+{
+    vhost_blk_kernel_stop(v);
+    vhost_blk_set_server(v, VHOST_BLK_SERVER_NONE, reason);
+    virtio_error(VIRTIO_DEVICE(v), "vhost-blk: '%s': %s; the device stands "
+                 "still until the guest resets it", vhost_blk_name(v), reason);
+}
+
 /* The rings do not go to the kernel, or come back from it. */
 static void vhost_blk_fall_back(VHostBlk *v, const char *reason, bool passing)
 {

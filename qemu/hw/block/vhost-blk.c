@@ -192,6 +192,7 @@ static bool vhost_blk_check_fallback(VHostBlk *v, int vhostfd, Error **errp)
 static bool vhost_blk_connect(VHostBlk *v, int vhostfd, Error **errp)
 {
     VirtIOBlock *s = VIRTIO_BLK(v);
+    int ret;
 
     v->dev.nvqs = s->conf.num_queues;
     v->vqs = g_new0(struct vhost_virtqueue, v->dev.nvqs);
@@ -207,6 +208,11 @@ static bool vhost_blk_connect(VHostBlk *v, int vhostfd, Error **errp)
     migrate_del_blocker(&v->dev.migration_blocker);
 
     if (!vhost_blk_workers_init(v, errp)) {
+        goto cleanup;
+    }
+    ret = vhost_blk_events_init(v);
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "vhost-blk: cannot listen to the kernel");
         goto cleanup;
     }
     return true;
@@ -292,6 +298,7 @@ static void vhost_blk_device_unrealize(DeviceState *dev)
 
     memory_listener_unregister(&v->listener);
     VHOST_BLK_GET_CLASS(v)->parent_unrealize(dev);
+    vhost_blk_events_cleanup(v);
     vhost_dev_cleanup(&v->dev);
     g_clear_pointer(&v->bh, qemu_bh_delete);
     g_clear_pointer(&v->vqs, g_free);

@@ -54,6 +54,8 @@ struct VHostBlk {
     bool switching;             /* vhost_blk_serve_bh() is draining the drive */
     bool mask_features;         /* offer only what the kernel can do */
     int32_t *worker_tids;       /* one per worker */
+    EventNotifier event;        /* the kernel has news of the disk */
+    int64_t followed;           /* a length that could not be taken over */
 
     /* properties */
     char *vhostfd;
