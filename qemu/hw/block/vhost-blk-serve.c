@@ -101,6 +101,8 @@ static char *vhost_blk_lacks(VHostBlk *v)
     VirtIODevice *vdev = VIRTIO_DEVICE(v);
     uint64_t lacking = vdev->guest_features & ~v->dev.features;
 
+    /* See vhost_blk_offer(). */
+    virtio_clear_feature(&lacking, VIRTIO_BLK_F_SCSI);
     if (!virtio_bus_device_iommu_enabled(vdev)) {
         /* Without an IOMMU this bit changes nothing. */
         virtio_clear_feature(&lacking, VIRTIO_F_IOMMU_PLATFORM);

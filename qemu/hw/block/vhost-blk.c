@@ -45,9 +45,14 @@ static uint64_t vhost_blk_offer(VHostBlk *v, uint64_t features)
     if (!v->mask_features || runstate_check(RUN_STATE_INMIGRATE)) {
         return features;
     }
-    /* The bus and the transport put in these themselves. */
+    /*
+     * The bus and the transport put in these themselves. SCSI is offered to
+     * legacy guests only, and means nothing: QEMU and the kernel refuse each
+     * such request.
+     */
     return features & (v->dev.features | 1ULL << VIRTIO_F_IOMMU_PLATFORM |
-                       1ULL << VIRTIO_F_BAD_FEATURE);
+                       1ULL << VIRTIO_F_BAD_FEATURE |
+                       1ULL << VIRTIO_BLK_F_SCSI);
 }
 
 static uint64_t vhost_blk_get_features(VirtIODevice *vdev, uint64_t features,
