@@ -640,7 +640,7 @@ static void outlive(struct __test_metadata *_metadata,
 			kill(pid, SIGKILL);
 		ASSERT_EQ(pid, waitpid(pid, &status, 0));
 		EXPECT_EQ(die ? SIGKILL : 0, status);
-		EXPECT_GT(3000000000, now_ns() - before);
+		EXPECT_GT(20000000000, now_ns() - before);
 		EXPECT_EQ(refs, module_refs_settle("vhost_blk", refs, 3000));
 	}
 	close(ready);
