@@ -144,6 +144,23 @@ void vhost_blk_events_cleanup(VHostBlk *v);
 void vhost_blk_events_forget(VHostBlk *v);
 
 /**
+ * vhost_blk_kernel_stop_one: take one ring back, while the others go on
+ * @v: the device, served by the kernel
+ * @i: the ring
+ */
+void vhost_blk_kernel_stop_one(VHostBlk *v, unsigned int i);
+
+/**
+ * vhost_blk_kernel_start_one: lend one ring, which the guest has set up anew
+ * @v: the device, served by the kernel
+ * @i: the ring
+ * @fd: the disk
+ *
+ * Returns: 0 or a negative errno.
+ */
+int vhost_blk_kernel_start_one(VHostBlk *v, unsigned int i, int fd);
+
+/**
  * vhost_blk_unfit: why the kernel cannot serve the drive
  * @v: the device
  * @vhostfd: /dev/vhost-blk

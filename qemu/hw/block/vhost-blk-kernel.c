@@ -45,7 +45,10 @@ int vhost_blk_kernel_configure(VHostBlk *v)
            -errno : 0;
 }
 
-/* Give ring @i the disk behind @fd; -1 stops it, with nothing in flight. */
+/*
+ * Give ring @i the disk behind @fd; -1 stops it, with nothing in flight, and so
+ * does VHOST_BLK_ABANDON.
+ */
 static int vhost_blk_set_backend(VHostBlk *v, unsigned int i, int fd)
 {
     struct vhost_vring_file file = { .index = i, .fd = fd };
@@ -59,21 +62,79 @@ static bool vhost_blk_ring_set_up(VHostBlk *v, unsigned int i)
     return virtio_queue_get_desc_addr(VIRTIO_DEVICE(v), i) != 0;
 }
 
+/*
+ * Tell the kernel the translations that it waits for, as the main loop does.
+ * Returns: how many there were.
+ */
+static unsigned int vhost_blk_answer(VHostBlk *v)
+{
+    bool v2 = v->dev.backend_cap & (1ULL << VHOST_BACKEND_F_IOTLB_MSG_V2);
+    unsigned int n = 0;
+    union {
+        struct vhost_msg v1;
+        struct vhost_msg_v2 v2;
+    } msg;
+    size_t size = v2 ? sizeof(msg.v2) : sizeof(msg.v1);
+
+    while (read(vhost_blk_fd(v), &msg, size) == size) {
+        n += !vhost_backend_handle_iotlb_msg(&v->dev, v2 ? &msg.v2.iotlb :
+                                                           &msg.v1.iotlb);
+    }
+    return n;
+}
+
+/*
+ * Take ring @i back. The kernel may have to tell the guest of requests that are
+ * complete, through a ring that it has no translation for, and whoever translates
+ * waits for us.
+ */
+static void vhost_blk_kernel_stop_ring(VHostBlk *v, unsigned int i)
+{
+    int ret;
+
+    do {
+        ret = vhost_blk_set_backend(v, i, VHOST_FILE_UNBIND);
+    } while (ret == -EAGAIN && vhost_blk_answer(v));
+
+    if (ret == -EAGAIN) {
+        warn_report("vhost-blk: ring %u of '%s' is stopped without telling the "
+                    "guest of all requests: its IOMMU does not let the device "
+                    "access the ring", i, vhost_blk_name(v));
+        ret = vhost_blk_set_backend(v, i, VHOST_BLK_ABANDON);
+    }
+    if (ret < 0) {
+        error_report("vhost-blk: cannot stop ring %u of '%s': %s", i,
+                     vhost_blk_name(v), strerror(-ret));
+    }
+}
+
 /* Take the first @n rings back. */
 static void vhost_blk_kernel_stop_rings(VHostBlk *v, unsigned int n)
 {
     unsigned int i;
-    int ret;
 
     for (i = 0; i < n; i++) {
-        ret = vhost_blk_ring_set_up(v, i) ? vhost_blk_set_backend(v, i, -1) : 0;
-        if (ret < 0) {
-            error_report("vhost-blk: cannot stop ring %u of '%s': %s", i,
-                         vhost_blk_name(v), strerror(-ret));
+        if (vhost_blk_ring_set_up(v, i)) {
+            vhost_blk_kernel_stop_ring(v, i);
         }
     }
     vhost_dev_stop(&v->dev, VIRTIO_DEVICE(v), false);
+    v->dev.nvqs = VIRTIO_BLK(v)->conf.num_queues;
     vhost_blk_events_forget(v);
+}
+
+/*
+ * The rings up to the last that the guest has set up. vhost wants a translation
+ * of each when it starts, so leave the others out.
+ */
+static unsigned int vhost_blk_rings_in_use(VHostBlk *v)
+{
+    unsigned int n = VIRTIO_BLK(v)->conf.num_queues;
+
+    while (n && !vhost_blk_ring_set_up(v, n - 1)) {
+        n--;
+    }
+    return n;
 }
 
 void vhost_blk_kernel_stop(VHostBlk *v)
@@ -88,14 +149,17 @@ char *vhost_blk_kernel_start(VHostBlk *v, int fd)
     unsigned int i;
     int ret;
 
+    v->dev.nvqs = vhost_blk_rings_in_use(v);
     v->dev.acked_features = vdev->guest_features & v->dev.features;
     ret = vhost_blk_kernel_configure(v);
     if (ret < 0) {
+        v->dev.nvqs = VIRTIO_BLK(v)->conf.num_queues;
         return g_strdup_printf("the kernel refuses the configuration: %s",
                                strerror(-ret));
     }
     ret = vhost_dev_start(&v->dev, vdev, false);
     if (ret < 0) {
+        v->dev.nvqs = VIRTIO_BLK(v)->conf.num_queues;
         return g_strdup_printf("the kernel refuses the rings: %s",
                                strerror(-ret));
     }
@@ -116,4 +180,37 @@ char *vhost_blk_kernel_start(VHostBlk *v, int fd)
     event_notifier_set(&v->event);
     trace_vhost_blk_kernel_start(vhost_blk_name(v), fd);
     return NULL;
+}
+
+void vhost_blk_kernel_stop_one(VHostBlk *v, unsigned int i)
+{
+    if (!vhost_blk_ring_set_up(v, i)) {
+        return;
+    }
+    vhost_blk_kernel_stop_ring(v, i);
+    vhost_virtqueue_stop(&v->dev, VIRTIO_DEVICE(v), &v->dev.vqs[i], i);
+    /* Whatever it did wrong is over. */
+    event_notifier_test_and_clear(&v->vqs[i].error_notifier);
+}
+
+int vhost_blk_kernel_start_one(VHostBlk *v, unsigned int i, int fd)
+{
+    VirtIODevice *vdev = VIRTIO_DEVICE(v);
+    int ret;
+
+    if (i >= v->dev.nvqs) {
+        return -EINVAL;
+    }
+    ret = vhost_virtqueue_start(&v->dev, vdev, &v->dev.vqs[i], i);
+    if (!ret && vhost_dev_has_iommu(&v->dev)) {
+        ret = vhost_device_iotlb_miss(&v->dev, v->dev.vqs[i].used_phys, true);
+    }
+    if (!ret) {
+        ret = vhost_blk_set_backend(v, i, fd);
+    }
+    if (!ret) {
+        event_notifier_set(
+            virtio_queue_get_host_notifier(virtio_get_queue(vdev, i)));
+    }
+    return ret;
 }

@@ -327,6 +327,40 @@ static void vhost_blk_set_status(VirtIODevice *vdev, uint8_t status)
     }
 }
 
+/* The guest resets one ring (VIRTIO_F_RING_RESET); the others go on. */
+static void vhost_blk_queue_reset(VirtIODevice *vdev, uint32_t i)
+{
+    VHostBlk *v = VHOST_BLK(vdev);
+
+    if (v->server == VHOST_BLK_SERVER_KERNEL) {
+        vhost_blk_kernel_stop_one(v, i);
+    } else if (v->server == VHOST_BLK_SERVER_QEMU) {
+        /* Nothing that came from the ring may go back to it later. */
+        blk_drain(VIRTIO_BLK(v)->blk);
+    }
+}
+
+/* The guest has set up a ring; if it runs already, it is one that was reset. */
+static void vhost_blk_queue_enable(VirtIODevice *vdev, uint32_t i)
+{
+    VHostBlk *v = VHOST_BLK(vdev);
+    g_autofree char *reason = NULL;
+    bool passing;
+    int fd;
+
+    if (v->server != VHOST_BLK_SERVER_KERNEL) {
+        return;
+    }
+    reason = vhost_blk_objection(v, &fd, &passing);
+    if (reason || vhost_blk_kernel_start_one(v, i, fd) < 0) {
+        /* Not by itself: hand over all the rings anew, to whom it may be. */
+        vhost_blk_kernel_stop(v);
+        vhost_blk_set_server(v, VHOST_BLK_SERVER_NONE,
+                             "a ring was set up while the device runs");
+        qemu_bh_schedule(v->bh);
+    }
+}
+
 static void vhost_blk_set_config(VirtIODevice *vdev, const uint8_t *config)
 {
     VHostBlk *v = VHOST_BLK(vdev);
@@ -394,6 +428,9 @@ void vhost_blk_serve_class_init(VHostBlkClass *vbc)
 
     vbc->parent_set_config = vdc->set_config;
     vdc->set_config = vhost_blk_set_config;
+    vdc->queue_reset = vhost_blk_queue_reset;
+    vdc->queue_enable = vhost_blk_queue_enable;
+    vdc->toggle_device_iotlb = vhost_toggle_device_iotlb;
     vbc->parent_set_status = vdc->set_status;
     vdc->set_status = vhost_blk_set_status;
     vbc->parent_start_ioeventfd = vdc->start_ioeventfd;
