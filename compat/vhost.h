@@ -7,6 +7,7 @@
 #ifndef _VHOST_BLK_COMPAT_VHOST_H
 #define _VHOST_BLK_COMPAT_VHOST_H
 
+#include <linux/blkdev.h>
 #include <linux/bug.h>
 
 /*
@@ -89,6 +90,27 @@ static inline void vhost_clear_device_iotlb(struct vhost_dev *d)
 	d->iotlb = NULL;
 	vhost_clear_msg(d);
 	vhost_iotlb_free(iotlb);
+}
+#endif
+
+/* The block layer kept this to itself, but not what it looks at. */
+#if !defined(COMPAT_HAVE_BDEV_ZONE_IS_SEQ) && defined(CONFIG_BLK_DEV_ZONED)
+static inline bool bdev_zone_is_seq(struct block_device *bdev, sector_t sector)
+{
+	struct gendisk *disk = bdev->bd_disk;
+	const unsigned long *conv;
+	bool seq;
+
+	rcu_read_lock();
+	conv = rcu_dereference(disk->conv_zones_bitmap);
+	seq = !conv || !test_bit(disk_zone_no(disk, sector), conv);
+	rcu_read_unlock();
+	return seq && bdev_is_zoned(bdev);
+}
+#elif !defined(COMPAT_HAVE_BDEV_ZONE_IS_SEQ)
+static inline bool bdev_zone_is_seq(struct block_device *bdev, sector_t sector)
+{
+	return false;
 }
 #endif
 

@@ -111,16 +111,19 @@ long vhost_blk_backend_limits(void __user *argp)
 {
 	struct vhost_blk_backend *backend;
 	struct vhost_blk_limits limits;
+	int fd;
 
 	if (copy_from_user(&limits, argp, sizeof(limits)))
 		return -EFAULT;
 	if (memchr_inv(limits.reserved, 0, sizeof(limits.reserved)))
 		return -EINVAL;
-	backend = vhost_blk_backend_open(limits.fd);
+	fd = limits.fd;
+	backend = vhost_blk_backend_open(fd);
 	if (IS_ERR(backend))
 		return PTR_ERR(backend);
 
-	limits.flags = 0;
+	memset(&limits, 0, sizeof(limits));
+	limits.fd = fd;
 	if (!backend->writable || backend->ops->read_only(backend))
 		limits.flags |= VHOST_BLK_LIMIT_READ_ONLY;
 	limits.capacity = backend->ops->capacity(backend);
@@ -223,6 +226,11 @@ static int vhost_blk_backend_start(struct vhost_blk_vq *ring, int fd)
 		ret = PTR_ERR(ring->backend);
 		goto err_backend;
 	}
+	/* VIRTIO 1.3, 5.2.5.2: no use to a driver that does not know of zones. */
+	ret = -EOPNOTSUPP;
+	if (vhost_blk_zoned(ring->backend) &&
+	    !vhost_has_feature(&ring->vq, VIRTIO_BLK_F_ZONED))
+		goto err_reqs;
 	ret = vhost_blk_backend_alloc_reqs(ring);
 	if (ret)
 		goto err_reqs;
@@ -326,7 +334,8 @@ static int vhost_blk_backend_stop(struct vhost_blk_vq *ring, bool abandon)
  * Return: 0; -EFAULT (@argp, or the ring is not set up or not mapped),
  * -ENOBUFS (no such ring), -EBUSY (it has a backend), -EINVAL (the ring is too
  * large), -EINTR (killed while draining), -EAGAIN (as vhost_blk_ring_settle()),
- * -ENOMEM, or as vhost_blk_backend_open().
+ * -EOPNOTSUPP (a zoned disk, and VIRTIO_BLK_F_ZONED is not negotiated), -ENOMEM,
+ * or as vhost_blk_backend_open().
  */
 long vhost_blk_backend_set(struct vhost_blk *blk, void __user *argp)
 {

@@ -20,14 +20,33 @@ static bool vhost_blk_bdev_read_only(const struct vhost_blk_backend *backend)
 	return bdev_read_only(backend->bdev);
 }
 
+static u8 vhost_blk_bdev_status(const struct bio *bio)
+{
+	switch (bio->bi_status) {
+	case BLK_STS_NOTSUPP:
+		return VIRTIO_BLK_S_UNSUPP;
+	case BLK_STS_ZONE_OPEN_RESOURCE:
+		return VIRTIO_BLK_S_ZONE_OPEN_RESOURCE;
+	case BLK_STS_ZONE_ACTIVE_RESOURCE:
+		return VIRTIO_BLK_S_ZONE_ACTIVE_RESOURCE;
+	default:
+		/* VIRTIO 1.3, 5.2.6.2: the zone cannot change as was asked. */
+		return op_is_zone_mgmt(bio_op(bio)) ?
+			VIRTIO_BLK_S_ZONE_INVALID_CMD : VIRTIO_BLK_S_IOERR;
+	}
+}
+
 static void vhost_blk_bdev_end_io(struct bio *bio)
 {
 	struct vhost_blk_req *req = bio->bi_private;
 
 	if (unlikely(bio->bi_status))
-		WRITE_ONCE(req->status, bio->bi_status == BLK_STS_NOTSUPP ?
-			   VIRTIO_BLK_S_UNSUPP : VIRTIO_BLK_S_IOERR);
-	if (atomic_dec_and_test(&req->pending))
+		WRITE_ONCE(req->status, vhost_blk_bdev_status(bio));
+	if (!atomic_dec_and_test(&req->pending))
+		return;
+	if (unlikely(req->status) && vhost_blk_zoned(req->ring->backend))
+		vhost_blk_zone_explain(req);
+	else
 		vhost_blk_req_done(req);
 }
 
@@ -60,6 +79,15 @@ static bool vhost_blk_bdev_alloc_more(struct vhost_blk_req *req,
 	return req->more;
 }
 
+/*
+ * A zoned disk takes writes at the write pointer alone, so those of a ring must
+ * reach it in the order the guest put them there. They do: only the ring's
+ * worker fetches, with the ring's mutex held, one request after the other (one
+ * that has to wait is put back, and nothing behind it is fetched); all bios of
+ * a request are submitted here before the next is looked at; and submit_bio()
+ * passes each write to the zone's write plug of the block layer, which keeps
+ * the order of submission per zone, before any plug or scheduler sees it.
+ */
 static void vhost_blk_bdev_submit(struct vhost_blk_req *req, blk_opf_t opf)
 {
 	struct bio_vec *vecs = req->bounce ?: req->vecs;
@@ -98,11 +126,34 @@ static void vhost_blk_bdev_invalidate(const struct vhost_blk_backend *backend,
 					      (pos + bytes - 1) >> PAGE_SHIFT);
 }
 
+/* The bytes of the disk that a request with bios may have changed. */
+static u64 vhost_blk_bdev_changed(const struct vhost_blk_req *req)
+{
+	const struct vhost_blk_backend *backend = req->ring->backend;
+
+	switch (bio_op(&req->bio)) {
+	case REQ_OP_WRITE:
+	case REQ_OP_ZONE_APPEND:
+		return req->len;
+	case REQ_OP_ZONE_RESET:
+		return (u64)backend->zone_sectors << SECTOR_SHIFT;
+	case REQ_OP_ZONE_RESET_ALL:
+		return bdev_nr_bytes(backend->bdev);
+	default:
+		return 0;
+	}
+}
+
 static void vhost_blk_bdev_release(struct vhost_blk_req *req)
 {
-	if (req->type == VIRTIO_BLK_T_OUT)
+	u64 changed = vhost_blk_bdev_changed(req);
+
+	/* Where the disk put it. */
+	if (bio_op(&req->bio) == REQ_OP_ZONE_APPEND && !req->status)
+		req->sector = req->bio.bi_iter.bi_sector;
+	if (changed)
 		vhost_blk_bdev_invalidate(req->ring->backend, req->sector,
-					  req->len);
+					  changed);
 	bio_uninit(&req->bio);
 	while (--req->nr_bios)
 		bio_uninit(&req->more[req->nr_bios - 1]);
@@ -130,26 +181,68 @@ static void vhost_blk_bdev_read(struct vhost_blk_req *req)
 	vhost_blk_bdev_submit(req, REQ_OP_READ);
 }
 
-static void vhost_blk_bdev_write(struct vhost_blk_req *req)
+static void vhost_blk_bdev_submit_write(struct vhost_blk_req *req,
+					enum req_op op)
 {
-	blk_opf_t opf = REQ_OP_WRITE | REQ_SYNC | REQ_IDLE;
+	blk_opf_t opf = op | REQ_SYNC | REQ_IDLE;
 
 	if (req->writethrough)
 		opf |= REQ_FUA;
 	/* As direct I/O does; submit_bio() accounts reads alone. */
 	task_io_account_write(req->len);
-	vhost_blk_bdev_write_back(req->ring->backend, req->sector, req->len);
 	vhost_blk_bdev_submit(req, opf);
 }
 
-static void vhost_blk_bdev_flush(struct vhost_blk_req *req)
+static void vhost_blk_bdev_write(struct vhost_blk_req *req)
+{
+	vhost_blk_bdev_write_back(req->ring->backend, req->sector, req->len);
+	vhost_blk_bdev_submit_write(req, REQ_OP_WRITE);
+}
+
+/**
+ * vhost_blk_bdev_append - append to a zone
+ * @req:	its data fits into one bio that need not be split; @sector is
+ *		the zone's first, and where the data went once it is complete
+ *
+ * Context: as &vhost_blk_backend_ops.write.
+ */
+void vhost_blk_bdev_append(struct vhost_blk_req *req)
+{
+	const struct vhost_blk_backend *backend = req->ring->backend;
+
+	vhost_blk_bdev_write_back(backend, req->sector,
+				  (u64)backend->zone_sectors << SECTOR_SHIFT);
+	vhost_blk_bdev_submit_write(req, REQ_OP_ZONE_APPEND);
+}
+
+static void vhost_blk_bdev_submit_empty(struct vhost_blk_req *req,
+					blk_opf_t opf)
 {
 	req->more = NULL;
 	req->nr_bios = 1;
 	atomic_set(&req->pending, 1);
-	vhost_blk_bdev_fill(&req->bio, req, 0, NULL, 0,
-			    REQ_OP_WRITE | REQ_SYNC | REQ_PREFLUSH);
+	vhost_blk_bdev_fill(&req->bio, req, req->sector, NULL, 0, opf);
 	submit_bio(&req->bio);
+}
+
+static void vhost_blk_bdev_flush(struct vhost_blk_req *req)
+{
+	/* Whatever the guest says there, it is of the whole disk. */
+	req->sector = 0;
+	vhost_blk_bdev_submit_empty(req, REQ_OP_WRITE | REQ_SYNC |
+				    REQ_PREFLUSH);
+}
+
+/**
+ * vhost_blk_bdev_zone_mgmt - open, close, finish or reset a zone, or reset all
+ * @req:	@sector is the zone's first; 0 for all
+ * @op:		REQ_OP_ZONE_*
+ *
+ * Context: as &vhost_blk_backend_ops.write.
+ */
+void vhost_blk_bdev_zone_mgmt(struct vhost_blk_req *req, enum req_op op)
+{
+	vhost_blk_bdev_submit_empty(req, op | REQ_SYNC);
 }
 
 static int vhost_blk_bdev_discard(struct vhost_blk_backend *backend, u64 sector,
@@ -183,6 +276,9 @@ static int vhost_blk_bdev_secure_erase(struct vhost_blk_backend *backend,
 	u64 bytes = (u64)nr << SECTOR_SHIFT;
 	int ret;
 
+	/* VIRTIO wants a reset of zones there, which nobody erases securely. */
+	if (vhost_blk_zoned(backend))
+		return -EOPNOTSUPP;
 	vhost_blk_bdev_write_back(backend, sector, bytes);
 	ret = blkdev_issue_secure_erase(backend->bdev, sector, nr, GFP_KERNEL);
 	vhost_blk_bdev_invalidate(backend, sector, bytes);
@@ -210,6 +306,19 @@ static u32 vhost_blk_bdev_limit_flags(const struct vhost_blk_backend *backend)
 	return flags;
 }
 
+static void vhost_blk_bdev_zone_limits(const struct vhost_blk_backend *backend,
+				       struct vhost_blk_limits *limits)
+{
+	struct block_device *bdev = backend->bdev;
+
+	limits->zone_model = VIRTIO_BLK_Z_HM;
+	limits->zone_sectors = backend->zone_sectors;
+	limits->max_open_zones = bdev_max_open_zones(bdev);
+	limits->max_active_zones = bdev_max_active_zones(bdev);
+	limits->max_append_sectors = vhost_blk_zone_max_append(backend);
+	limits->write_granularity = bdev_zone_write_granularity(bdev);
+}
+
 static void vhost_blk_bdev_limits(const struct vhost_blk_backend *backend,
 				  struct vhost_blk_limits *limits)
 {
@@ -222,6 +331,8 @@ static void vhost_blk_bdev_limits(const struct vhost_blk_backend *backend,
 	limits->max_segment_size = lim->max_segment_size;
 	limits->max_sectors = lim->max_sectors;
 	limits->alignment_offset = max(bdev_alignment_offset(backend->bdev), 0);
+	if (vhost_blk_zoned(backend))
+		vhost_blk_bdev_zone_limits(backend, limits);
 }
 
 static const struct vhost_blk_backend_ops vhost_blk_bdev_ops = {
@@ -255,19 +366,22 @@ static unsigned int vhost_blk_bdev_dma_mask(struct block_device *bdev)
  * vhost_blk_bdev_open - make a backend of a block device
  * @backend:	@file is open on a block device
  *
- * Return: 0, or -EOPNOTSUPP for a zoned device.
+ * Return: 0.
  */
 int vhost_blk_bdev_open(struct vhost_blk_backend *backend)
 {
 	struct block_device *bdev = file_bdev(backend->file);
 
-	if (bdev_is_zoned(bdev))
-		return -EOPNOTSUPP;
 	backend->ops = &vhost_blk_bdev_ops;
 	backend->bdev = bdev;
 	backend->dma_mask = vhost_blk_bdev_dma_mask(bdev);
 	backend->virt_mask = queue_virt_boundary(bdev_get_queue(bdev));
 	backend->block_mask = bdev_logical_block_size(bdev) - 1;
 	backend->max_segs = bdev_max_segments(bdev);
+	if (bdev_is_zoned(bdev)) {
+		backend->zone_sectors = bdev_zone_sectors(bdev);
+		backend->max_seg_size = queue_max_segment_size(bdev_get_queue(bdev));
+		backend->seg_boundary = queue_segment_boundary(bdev_get_queue(bdev));
+	}
 	return 0;
 }

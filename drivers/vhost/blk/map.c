@@ -118,12 +118,15 @@ static int vhost_blk_map_pin(struct vhost_blk_req *req, struct iov_iter *data)
 	return 0;
 }
 
-static struct page *vhost_blk_bounce_page(bool reserved)
+static struct page *vhost_blk_bounce_page(struct vhost_blk_req *req)
 {
+	gfp_t gfp = GFP_KERNEL_ACCOUNT | __GFP_NORETRY | __GFP_NOWARN;
+
 	/* Never waited for: our own thread is the one that refills it. */
-	if (reserved)
+	if (req->bounce_reserved)
 		return mempool_alloc(&vhost_blk_bounce_pool, GFP_NOWAIT);
-	return alloc_page(GFP_KERNEL_ACCOUNT | __GFP_NORETRY | __GFP_NOWARN);
+	return alloc_pages(req->bounce_order ? gfp | __GFP_COMP : gfp,
+			   req->bounce_order);
 }
 
 static void vhost_blk_bounce_free_pages(struct vhost_blk_req *req)
@@ -135,7 +138,7 @@ static void vhost_blk_bounce_free_pages(struct vhost_blk_req *req)
 		if (req->bounce_reserved)
 			mempool_free(page, &vhost_blk_bounce_pool);
 		else
-			__free_page(page);
+			__free_pages(page, req->bounce_order);
 	}
 }
 
@@ -145,17 +148,30 @@ static bool vhost_blk_bounce_alloc_pages(struct vhost_blk_req *req,
 	u32 left = req->len, bytes;
 	struct page *page;
 
+	/* There are single pages in it alone. */
+	if (reserved && req->bounce_order)
+		return false;
 	req->bounce_reserved = reserved;
 	for (; left; left -= bytes) {
-		page = vhost_blk_bounce_page(reserved);
+		page = vhost_blk_bounce_page(req);
 		if (!page) {
 			vhost_blk_bounce_free_pages(req);
 			return false;
 		}
-		bytes = min_t(u32, left, PAGE_SIZE);
+		bytes = min_t(u32, left, PAGE_SIZE << req->bounce_order);
 		bvec_set_page(&req->bounce[req->nr_bounce++], page, bytes, 0);
 	}
 	return true;
+}
+
+/* A zone append goes to the device in one request, so its pieces must be few. */
+static unsigned int vhost_blk_bounce_order(const struct vhost_blk_req *req)
+{
+	unsigned int segs = min(req->ring->backend->max_segs, BIO_MAX_VECS);
+
+	if (req->type != VIRTIO_BLK_T_ZONE_APPEND)
+		return 0;
+	return get_order(DIV_ROUND_UP(req->len, segs));
 }
 
 static int vhost_blk_bounce_alloc(struct vhost_blk_req *req)
@@ -166,7 +182,9 @@ static int vhost_blk_bounce_alloc(struct vhost_blk_req *req)
 		return -ENOMEM;
 	if (ring->bounce_bytes + req->len > VHOST_BLK_BOUNCE_MAX)
 		return -EAGAIN;
-	req->bounce = kvmalloc_array(DIV_ROUND_UP(req->len, PAGE_SIZE),
+	req->bounce_order = vhost_blk_bounce_order(req);
+	req->bounce = kvmalloc_array(DIV_ROUND_UP(req->len, PAGE_SIZE <<
+						  req->bounce_order),
 				     sizeof(*req->bounce),
 				     GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 	if (!req->bounce)
@@ -218,6 +236,31 @@ static bool vhost_blk_map_gap(const struct vhost_blk_backend *backend,
 }
 
 /*
+ * Can the backend take the guest's pages in a single request, which a zone
+ * append must be? One vector may become several segments: where it is longer
+ * than one may be, or crosses a boundary.
+ */
+static bool vhost_blk_map_fits_whole(const struct vhost_blk_req *req)
+{
+	const struct vhost_blk_backend *backend = req->ring->backend;
+	const struct bio_vec *vec = req->vecs;
+	unsigned int i, segs = 0;
+	phys_addr_t addr;
+
+	for (i = 0; i < req->nr_vecs; i++, vec++) {
+		if ((vec->bv_offset | vec->bv_len) & backend->dma_mask)
+			return false;
+		if (i && vhost_blk_map_gap(backend, vec - 1, vec))
+			return false;
+		addr = bvec_phys(vec);
+		segs += DIV_ROUND_UP(vec->bv_len, backend->max_seg_size);
+		if ((addr ^ (addr + vec->bv_len - 1)) & ~backend->seg_boundary)
+			segs++;
+	}
+	return segs <= backend->max_segs && req->nr_vecs <= BIO_MAX_VECS;
+}
+
+/*
  * Can the backend take the guest's pages as they are? The block layer splits a
  * bio where the device's limits ask for it, but only between logical blocks:
  * inside a block no limit may be hit. A request of several bios is cut between
@@ -229,6 +272,8 @@ static bool vhost_blk_map_fits(const struct vhost_blk_req *req)
 	const struct bio_vec *vec = req->vecs;
 	unsigned int i, segs = 0, pos = 0;
 
+	if (req->type == VIRTIO_BLK_T_ZONE_APPEND)
+		return vhost_blk_map_fits_whole(req);
 	for (i = 0; i < req->nr_vecs; i++, vec++) {
 		if ((vec->bv_offset | vec->bv_len) & backend->dma_mask)
 			return false;
@@ -242,6 +287,29 @@ static bool vhost_blk_map_fits(const struct vhost_blk_req *req)
 		pos += vec->bv_len;
 	}
 	return true;
+}
+
+/**
+ * vhost_blk_map_plain - pin a request's data, which no device will see
+ * @req:	the request; on success @vecs has the guest's pages
+ * @data:	all of the data, in guest memory
+ *
+ * Context: as vhost_blk_map_data().
+ * Return: 0, -EFAULT or -ENOMEM.
+ */
+int vhost_blk_map_plain(struct vhost_blk_req *req, struct iov_iter *data)
+{
+	int ret;
+
+	req->bounce = NULL;
+	req->nr_bounce = 0;
+	ret = vhost_blk_map_table(req, data);
+	if (ret)
+		return ret;
+	ret = vhost_blk_map_pin(req, data);
+	if (ret)
+		vhost_blk_map_release(req, false);
+	return ret;
 }
 
 /**
@@ -261,19 +329,14 @@ int vhost_blk_map_data(struct vhost_blk_req *req, struct iov_iter *data,
 {
 	int ret;
 
-	req->bounce = NULL;
-	req->nr_bounce = 0;
-	ret = vhost_blk_map_table(req, data);
-	if (ret)
+	ret = vhost_blk_map_plain(req, data);
+	if (ret || vhost_blk_map_fits(req))
 		return ret;
-	ret = vhost_blk_map_pin(req, data);
-	if (!ret && !vhost_blk_map_fits(req)) {
-		ret = vhost_blk_bounce_alloc(req);
-		if (!ret && write)
-			vhost_blk_bounce_copy(req, false);
-	}
+	ret = vhost_blk_bounce_alloc(req);
 	if (ret)
 		vhost_blk_map_release(req, false);
+	else if (write)
+		vhost_blk_bounce_copy(req, false);
 	return ret;
 }
 

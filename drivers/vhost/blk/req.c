@@ -105,10 +105,13 @@ static int vhost_blk_req_start_rw(struct vhost_blk_req *req,
 		req->len = iov_iter_count(data);
 		status = vhost_blk_req_check(req, req->sector, req->len, write);
 	}
+	if (!status && vhost_blk_zoned(req->ring->backend))
+		status = vhost_blk_zone_check(req, write);
 	if (status || !req->len) {
 		vhost_blk_req_fail(req, status);
 		return 0;
 	}
+	req->used = write ? 0 : req->len;
 	ret = vhost_blk_map_data(req, data, write);
 	if (ret == -EAGAIN)
 		return ret;
@@ -139,7 +142,7 @@ static void vhost_blk_req_start_get_id(struct vhost_blk_req *req,
 	if (copy_to_iter(req->ring->config.id, len, in) != len)
 		req->status = VIRTIO_BLK_S_IOERR;
 	else
-		req->len = len;
+		req->used = len;
 	vhost_blk_req_done(req);
 }
 
@@ -165,6 +168,26 @@ static int vhost_blk_req_dispatch(struct vhost_blk_req *req,
 		vhost_blk_req_configure(req);
 		vhost_blk_range_start(req, out);
 		break;
+	case VIRTIO_BLK_T_ZONE_APPEND:
+		return vhost_blk_zone_append(req, out, in);
+	case VIRTIO_BLK_T_ZONE_REPORT:
+		vhost_blk_zone_report(req, in);
+		break;
+	case VIRTIO_BLK_T_ZONE_OPEN:
+		vhost_blk_zone_mgmt(req, REQ_OP_ZONE_OPEN);
+		break;
+	case VIRTIO_BLK_T_ZONE_CLOSE:
+		vhost_blk_zone_mgmt(req, REQ_OP_ZONE_CLOSE);
+		break;
+	case VIRTIO_BLK_T_ZONE_FINISH:
+		vhost_blk_zone_mgmt(req, REQ_OP_ZONE_FINISH);
+		break;
+	case VIRTIO_BLK_T_ZONE_RESET:
+		vhost_blk_zone_mgmt(req, REQ_OP_ZONE_RESET);
+		break;
+	case VIRTIO_BLK_T_ZONE_RESET_ALL:
+		vhost_blk_zone_mgmt(req, REQ_OP_ZONE_RESET_ALL);
+		break;
 	default:
 		vhost_blk_req_fail(req, VIRTIO_BLK_S_UNSUPP);
 	}
@@ -186,9 +209,11 @@ static void vhost_blk_req_reset(struct vhost_blk_req *req)
 	req->status = VIRTIO_BLK_S_OK;
 	req->type = U32_MAX;
 	req->len = 0;
+	req->used = 0;
 	req->nr_vecs = 0;
 	req->nr_bios = 0;
 	req->nr_ranges = 0;
+	req->nr_append = 0;
 }
 
 /**
@@ -268,6 +293,7 @@ static void vhost_blk_req_count(struct vhost_blk_req *req)
 		stats->read_bytes += req->len;
 		break;
 	case VIRTIO_BLK_T_OUT:
+	case VIRTIO_BLK_T_ZONE_APPEND:
 		stats->writes++;
 		stats->write_bytes += req->len;
 		break;
@@ -286,7 +312,16 @@ static void vhost_blk_req_count(struct vhost_blk_req *req)
 		stats->write_zeroes++;
 		stats->write_zeroes_bytes += vhost_blk_range_bytes(req);
 		break;
+	default:
+		stats->zone_commands++;
 	}
+}
+
+/* Did the disk, or we, write into the vectors? */
+static bool vhost_blk_req_fills(const struct vhost_blk_req *req)
+{
+	return req->type == VIRTIO_BLK_T_IN ||
+	       req->type == VIRTIO_BLK_T_ZONE_REPORT;
 }
 
 /**
@@ -299,20 +334,20 @@ static void vhost_blk_req_count(struct vhost_blk_req *req)
  */
 u32 vhost_blk_req_complete(struct vhost_blk_req *req)
 {
-	u32 len = 0;
+	bool ours = current->mm == req->ring->blk->dev.mm;
 
 	if (req->nr_bios)
 		req->ring->backend->ops->release(req);
 	if (req->nr_vecs)
-		vhost_blk_map_release(req, req->type == VIRTIO_BLK_T_IN);
+		vhost_blk_map_release(req, vhost_blk_req_fills(req));
+	if (req->nr_append)
+		vhost_blk_zone_append_end(req, ours);
 	vhost_blk_req_count(req);
 	trace_vhost_blk_req_complete(req);
 	if (req->nr_ranges)
 		kvfree(req->ranges);
-	if (!req->status && req->type != VIRTIO_BLK_T_OUT)
-		len = req->len;
-	if (!req->status_addr || current->mm != req->ring->blk->dev.mm ||
+	if (!req->status_addr || !ours ||
 	    put_user(req->status, (u8 __user *)req->status_addr))
 		return 0;
-	return len + sizeof(req->status);
+	return (req->status ? 0 : req->used) + sizeof(req->status);
 }

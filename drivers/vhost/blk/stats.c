@@ -14,7 +14,7 @@ static const char * const vhost_blk_stats_names[] = {
 	"errors", "unsupported", "malformed", "ring_errors", "bounced",
 	"large", "inflight", "kicks", "batches", "signals", "sleeps",
 	"requeues", "discards", "discard_bytes", "write_zeroes",
-	"write_zeroes_bytes", "iotlb_misses",
+	"write_zeroes_bytes", "iotlb_misses", "zone_commands",
 };
 
 #define VHOST_BLK_NR_STATS	ARRAY_SIZE(vhost_blk_stats_names)

@@ -52,6 +52,7 @@ struct vhost_blk_vq;
  * @status_addr: where the guest wants the status; NULL: nowhere
  * @sector:	first 512-byte sector
  * @len:	bytes of data
+ * @used:	bytes that the guest gets if it succeeds, besides the status
  * @pending:	bios still to be completed
  * @type:	VIRTIO_BLK_T_*
  * @head:	descriptor index, the name of the slot
@@ -63,6 +64,7 @@ struct vhost_blk_vq;
  * @bounce_reserved: its pages come from the reserve
  * @writethrough: what it writes must be stable before it completes
  * @ignore_discard: nothing is to be given back to what is below the disk
+ * @bounce_order: its vectors are of this many pages, as a power of two
  * @nr_bios:	that were set up: @bio, and one fewer in @more
  * @vecs:	the guest's pages, pinned: @inline_vecs, or allocated
  * @bounce:	what the bios use instead of @vecs when the device cannot take
@@ -72,6 +74,10 @@ struct vhost_blk_vq;
  * @iocb:	instead of @bio, for a regular file
  * @ranges:	of a discard, write-zeroes or secure erase; allocated
  * @nr_ranges:	of @ranges
+ * @append:	where the guest wants to know the sector that a zone append
+ *		wrote: @append_one, or allocated
+ * @nr_append:	of @append
+ * @append_one: the usual place: in one piece
  * @inline_vecs: room for a small request
  *
  * Everything but @node, @pending and @status (written by end_io) is protected
@@ -84,6 +90,7 @@ struct vhost_blk_req {
 	void __user *status_addr;
 	u64 sector;
 	u32 len;
+	u32 used;
 	atomic_t pending;
 	u32 type;
 	u16 head;
@@ -94,6 +101,7 @@ struct vhost_blk_req {
 	bool bounce_reserved;
 	bool writethrough;
 	bool ignore_discard;
+	u8 bounce_order;
 	unsigned int nr_bios;
 	struct bio_vec *vecs;
 	struct bio_vec *bounce;
@@ -104,6 +112,9 @@ struct vhost_blk_req {
 	};
 	struct virtio_blk_discard_write_zeroes *ranges;
 	unsigned int nr_ranges;
+	unsigned int nr_append;
+	struct iovec *append;
+	struct iovec append_one;
 	struct bio_vec inline_vecs[VHOST_BLK_INLINE_VECS];
 };
 
@@ -155,6 +166,9 @@ struct vhost_blk_backend_ops {
  * @virt_mask:	virtual boundary: no gaps inside; 0: none
  * @block_mask:	logical block size - 1
  * @max_segs:	segments of one device request
+ * @max_seg_size: bytes of one segment, at least a page; where there are zones
+ * @seg_boundary: mask of addresses that a segment does not leave; the same
+ * @zone_sectors: size of a zone, a power of two; 0: no zones
  */
 struct vhost_blk_backend {
 	const struct vhost_blk_backend_ops *ops;
@@ -166,6 +180,9 @@ struct vhost_blk_backend {
 	unsigned long virt_mask;
 	unsigned int block_mask;
 	unsigned int max_segs;
+	unsigned int max_seg_size;
+	unsigned long seg_boundary;
+	unsigned int zone_sectors;
 };
 
 /**
@@ -273,6 +290,12 @@ static inline struct vhost_blk_vq *vhost_blk_vq(struct vhost_virtqueue *vq)
 	return container_of(vq, struct vhost_blk_vq, vq);
 }
 
+/* A kernel that knows no zones gets rid of what is behind this. */
+static inline bool vhost_blk_zoned(const struct vhost_blk_backend *backend)
+{
+	return IS_ENABLED(CONFIG_BLK_DEV_ZONED) && backend->zone_sectors;
+}
+
 /*
  * Work that is done on a workqueue is charged to the block cgroup of whoever
  * set the backend.
@@ -334,11 +357,14 @@ u32 vhost_blk_req_complete(struct vhost_blk_req *req);
 /* map.c */
 int vhost_blk_map_init(void);
 void vhost_blk_map_exit(void);
+int vhost_blk_map_plain(struct vhost_blk_req *req, struct iov_iter *data);
 int vhost_blk_map_data(struct vhost_blk_req *req, struct iov_iter *data,
 		       bool write);
 void vhost_blk_map_release(struct vhost_blk_req *req, bool read);
 
 /* bdev.c */
+void vhost_blk_bdev_append(struct vhost_blk_req *req);
+void vhost_blk_bdev_zone_mgmt(struct vhost_blk_req *req, enum req_op op);
 int vhost_blk_bdev_open(struct vhost_blk_backend *backend);
 
 /* file.c */
@@ -347,6 +373,16 @@ int vhost_blk_file_open(struct vhost_blk_backend *backend);
 /* range.c */
 u64 vhost_blk_range_bytes(const struct vhost_blk_req *req);
 void vhost_blk_range_start(struct vhost_blk_req *req, struct iov_iter *out);
+
+/* zone.c */
+u32 vhost_blk_zone_max_append(const struct vhost_blk_backend *backend);
+u8 vhost_blk_zone_check(const struct vhost_blk_req *req, bool write);
+void vhost_blk_zone_explain(struct vhost_blk_req *req);
+void vhost_blk_zone_report(struct vhost_blk_req *req, struct iov_iter *in);
+void vhost_blk_zone_mgmt(struct vhost_blk_req *req, enum req_op op);
+int vhost_blk_zone_append(struct vhost_blk_req *req, struct iov_iter *out,
+			  struct iov_iter *in);
+void vhost_blk_zone_append_end(struct vhost_blk_req *req, bool ours);
 
 /* backend.c */
 const struct cred *

@@ -150,6 +150,14 @@ struct vhost_blk_worker {
  * @max_segment_size:	bytes
  * @max_sectors:	of one device request, 512-byte sectors
  * @alignment_offset:	of the first physical block, bytes
+ * @zone_model:		VIRTIO_BLK_Z_HM, or VIRTIO_BLK_Z_NONE: then the other
+ *			fields about zones are 0, too
+ * @zone_sectors:	size of a zone, 512-byte sectors; the last may be smaller
+ * @max_open_zones:	0: no limit
+ * @max_active_zones:	open or closed ones; 0: no limit
+ * @max_append_sectors:	of one VIRTIO_BLK_T_ZONE_APPEND, 512-byte sectors;
+ *			larger ones fail
+ * @write_granularity:	of writes to sequential zones, bytes
  * @reserved:		must be zero
  *
  * Hints for whoever makes up the guest's configuration space; guest requests
@@ -168,7 +176,13 @@ struct vhost_blk_limits {
 	__u32 max_segment_size;
 	__u32 max_sectors;
 	__u32 alignment_offset;
-	__u32 reserved[15];
+	__u32 zone_model;
+	__u32 zone_sectors;
+	__u32 max_open_zones;
+	__u32 max_active_zones;
+	__u32 max_append_sectors;
+	__u32 write_granularity;
+	__u32 reserved[9];
 };
 
 #define VHOST_BLK_GET_LIMITS	_IOWR(VHOST_VIRTIO, 0x55, \
@@ -180,11 +194,12 @@ struct vhost_blk_limits {
  * @reserved:		must be zero
  * @reads:		VIRTIO_BLK_T_IN completed without error
  * @read_bytes:		their data
- * @writes:		VIRTIO_BLK_T_OUT completed without error
+ * @writes:		VIRTIO_BLK_T_OUT and VIRTIO_BLK_T_ZONE_APPEND completed
+ *			without error
  * @write_bytes:	their data
  * @flushes:		VIRTIO_BLK_T_FLUSH completed without error
  * @get_ids:		VIRTIO_BLK_T_GET_ID completed without error
- * @errors:		completed with VIRTIO_BLK_S_IOERR
+ * @errors:		completed with VIRTIO_BLK_S_IOERR or VIRTIO_BLK_S_ZONE_*
  * @unsupported:	completed with VIRTIO_BLK_S_UNSUPP
  * @malformed:		chains without room for a header or a status
  * @ring_errors:	violations of the ring itself; each stopped the ring
@@ -203,6 +218,8 @@ struct vhost_blk_limits {
  * @write_zeroes:	VIRTIO_BLK_T_WRITE_ZEROES completed without error
  * @write_zeroes_bytes:	in their ranges
  * @iotlb_misses:	times the ring waited for a translation from the VMM
+ * @zone_commands:	VIRTIO_BLK_T_ZONE_* other than APPEND completed without
+ *			error
  * @reserved2:		zero
  */
 struct vhost_blk_stats {
@@ -231,7 +248,8 @@ struct vhost_blk_stats {
 	__u64 write_zeroes;
 	__u64 write_zeroes_bytes;
 	__u64 iotlb_misses;
-	__u64 reserved2[8];
+	__u64 zone_commands;
+	__u64 reserved2[7];
 };
 
 #define VHOST_BLK_GET_STATS	_IOWR(VHOST_VIRTIO, 0x56, \
