@@ -18,6 +18,8 @@
 #include "util.h"
 
 #define NULLB "/sys/kernel/config/nullb"
+#define NUMBER(n) NUMBER_(n)
+#define NUMBER_(n) #n
 #define LOOP_NR 177	/* ours, unlikely to be anybody else's */
 #define LOOP_PATH "/dev/loop177"
 
@@ -216,6 +218,23 @@ static int make(struct blkdev *b)
 		{ "cache_size", "32" }, { "discard", "1" }, { "fua", "0" },
 		{ NULL, NULL },
 	};
+	static const struct null_attr zoned_conv[] = {
+		{ "zoned", "1" }, { "zone_size", "4" }, { "zone_capacity", "3" },
+		{ "zone_nr_conv", "4" }, { NULL, NULL },
+	};
+	static const struct null_attr zoned_4k[] = {
+		{ "blocksize", "4096" }, { "zoned", "1" }, { "zone_size", "4" },
+		{ "size", "62" }, { NULL, NULL },
+	};
+	static const struct null_attr zoned_emulated[] = {
+		{ "zoned", "1" }, { "zone_size", "4" },
+		{ "zone_append_max_sectors", "0" }, { NULL, NULL },
+	};
+	static const struct null_attr zoned_limited[] = {
+		{ "zoned", "1" }, { "zone_size", "4" },
+		{ "zone_max_open", NUMBER(BLKDEV_ZONED_OPEN) },
+		{ "zone_max_active", NUMBER(BLKDEV_ZONED_ACTIVE) }, { NULL, NULL },
+	};
 	const unsigned long long sectors = BLKDEV_SIZE / 512;
 	const char *dev = "/dev/", *env;
 	const char *name = NULL;
@@ -246,9 +265,6 @@ static int make(struct blkdev *b)
 	case BLKDEV_NULL_RO:
 		r = blkdev_make_null(name = "vbt-ro", NULL);
 		break;
-	case BLKDEV_NULL_ZONED:
-		r = blkdev_make_null(name = "vbt-zoned", zoned);
-		break;
 	case BLKDEV_NULL_DISCARD:
 		r = blkdev_make_null(name = "vbt-discard", discard);
 		break;
@@ -260,6 +276,21 @@ static int make(struct blkdev *b)
 		break;
 	case BLKDEV_NULL_NO_FUA:
 		r = blkdev_make_null(name = "vbt-no-fua", no_fua);
+		break;
+	case BLKDEV_ZONED:
+		r = blkdev_make_null(name = "vbt-zoned", zoned);
+		break;
+	case BLKDEV_ZONED_CONV:
+		r = blkdev_make_null(name = "vbt-conv", zoned_conv);
+		break;
+	case BLKDEV_ZONED_4K:
+		r = blkdev_make_null(name = "vbt-zoned-4k", zoned_4k);
+		break;
+	case BLKDEV_ZONED_EMULATED:
+		r = blkdev_make_null(name = "vbt-emulated", zoned_emulated);
+		break;
+	case BLKDEV_ZONED_LIMITED:
+		r = blkdev_make_null(name = "vbt-limited", zoned_limited);
 		break;
 	case BLKDEV_LOOP:
 		r = blkdev_make_loop(LOOP_NR, NULL);
@@ -455,6 +486,15 @@ int blkdev_release(const struct blkdev *b)
 {
 	(void)b;
 	return run(DMSETUP "resume vbt-hold") ? -EIO : 0;
+}
+
+int blkdev_configure(const struct blkdev *b, const char *attr, uint64_t value)
+{
+	char dir[128], text[32];
+
+	snprintf(dir, sizeof(dir), NULLB "/%s", b->name);
+	snprintf(text, sizeof(text), "%llu", (unsigned long long)value);
+	return write_attr(dir, attr, text);
 }
 
 long long blkdev_attr(const struct blkdev *b, const char *attr)

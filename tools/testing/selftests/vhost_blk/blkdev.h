@@ -19,7 +19,11 @@ enum blkdev_kind {
 	BLKDEV_NULL_30US,	/* the same after 30 us */
 	BLKDEV_NULL_60US,
 	BLKDEV_NULL_RO,		/* read-only */
-	BLKDEV_NULL_ZONED,	/* a zoned disk */
+	BLKDEV_ZONED,		/* 16 zones, all sequential */
+	BLKDEV_ZONED_CONV,	/* 4 conventional, 12 with a gap at their end */
+	BLKDEV_ZONED_4K,	/* 4096-byte blocks, the last zone is smaller */
+	BLKDEV_ZONED_EMULATED,	/* appends are emulated by the block layer */
+	BLKDEV_ZONED_LIMITED,	/* BLKDEV_ZONED_OPEN open, _ACTIVE active */
 	BLKDEV_LOOP,		/* over a file in memory */
 	BLKDEV_NVME,		/* VHOST_BLK_TEST_NVME */
 	BLKDEV_CRYPT,		/* dm-crypt over null_blk */
@@ -46,6 +50,8 @@ enum blkdev_kind {
 };
 
 #define BLKDEV_SIZE		(64ULL << 20)	/* of those that we make */
+#define BLKDEV_ZONED_OPEN	3
+#define BLKDEV_ZONED_ACTIVE	5
 #define BLKDEV_BAD_SECTOR	4096
 #define BLKDEV_BAD_COUNT	64
 
@@ -99,6 +105,9 @@ long long blkdev_flushes(const struct blkdev *b);
 /* BLKDEV_HOLD: keep all I/O from now on, until released. */
 int blkdev_hold(const struct blkdev *b);
 int blkdev_release(const struct blkdev *b);
+
+/* Write a value to a zoned disk's configuration, as zone_offline. */
+int blkdev_configure(const struct blkdev *b, const char *attr, uint64_t value);
 
 /* A value in /sys/block/<name>/; -1 if there is none. */
 long long blkdev_attr(const struct blkdev *b, const char *attr);

@@ -169,10 +169,11 @@ int req_build(struct gmem *m, struct req *r)
 	const struct req_layout *l = r->layout;
 	uint32_t hdr = r->no_hdr ? 0 : r->hdr_len ? r->hdr_len : REQ_HDR_SIZE;
 	uint32_t out = r->data == REQ_DATA_OUT ? r->len : 0;
-	uint32_t in = r->data == REQ_DATA_IN ? r->len : 0;
+	uint32_t in = r->data == REQ_DATA_IN ? r->len : r->back;
 	unsigned int n;
 
-	n = chunks(hdr, l->hdr_chunk) + chunks(r->len, l->data_chunk) + 1;
+	n = chunks(hdr, l->hdr_chunk) + chunks(r->len, l->data_chunk) +
+	    chunks(r->back, l->data_chunk) + 1;
 	if (l->zero)
 		n *= 2;
 	r->mem = m;
@@ -244,8 +245,7 @@ void req_arm(struct req *r)
 	if (hdr_len > REQ_HDR_SIZE)
 		hdr_len = REQ_HDR_SIZE;
 	stream_copy(r, false, 0, &hdr, hdr_len, COPY_TO);
-	if (r->data == REQ_DATA_IN)
-		stream_copy(r, true, 0, &poison, r->len, COPY_FILL);
+	stream_copy(r, true, 0, &poison, r->in_len - !r->no_status, COPY_FILL);
 	if (!r->no_status)
 		stream_copy(r, true, r->in_len - 1, &status, 1, COPY_TO);
 	r->done = false;
@@ -264,6 +264,11 @@ void req_get_data(const struct req *r, void *buf)
 	else
 		stream_copy(r, false, r->out_len - r->len, buf, r->len,
 			    COPY_FROM);
+}
+
+void req_get_back(const struct req *r, void *buf)
+{
+	stream_copy(r, true, 0, buf, r->back, COPY_FROM);
 }
 
 bool req_guards_intact(const struct req *r)

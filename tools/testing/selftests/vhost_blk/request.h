@@ -37,6 +37,7 @@ struct req {
 	uint32_t type;
 	uint64_t sector;
 	uint32_t len;		/* of the data */
+	uint32_t back;		/* of a write: bytes that the device answers */
 	enum req_data data;
 	bool no_hdr, no_status;	/* malformed on purpose */
 	uint32_t hdr_len;	/* 0: the real one */
@@ -69,6 +70,8 @@ void req_arm(struct req *r);
 /* Data of the request in guest memory, whole. */
 void req_put_data(struct req *r, const void *buf);
 void req_get_data(const struct req *r, void *buf);
+/* The @back bytes of a write, from guest memory. */
+void req_get_back(const struct req *r, void *buf);
 /* True if the bytes around every descriptor are as they were. */
 bool req_guards_intact(const struct req *r);
 

@@ -34,7 +34,8 @@
 		 BIT64(VIRTIO_BLK_F_MQ) |		\
 		 BIT64(VIRTIO_BLK_F_DISCARD) |		\
 		 BIT64(VIRTIO_BLK_F_WRITE_ZEROES) |	\
-		 BIT64(VIRTIO_BLK_F_SECURE_ERASE))
+		 BIT64(VIRTIO_BLK_F_SECURE_ERASE) |	\
+		 BIT64(VIRTIO_BLK_F_ZONED))
 
 #define UNMAPPED_PTR ((void *)0x1000)
 
@@ -348,15 +349,6 @@ TEST_F(uapi, a_file_without_direct_io_is_eopnotsupp)
 	EXPECT_NO_BACKEND(-EOPNOTSUPP, fd);
 	close(fd);
 	ASSERT_EQ(0, vq_start(self->q, self->disk.fd));
-}
-
-TEST_F(uapi, a_zoned_disk_is_eopnotsupp)
-{
-	struct blkdev zoned;
-
-	OPEN_DISK(&zoned, BLKDEV_NULL_ZONED);
-	EXPECT_NO_BACKEND(-EOPNOTSUPP, zoned.fd);
-	blkdev_close(&zoned);
 }
 
 TEST_F(uapi, a_backend_that_is_no_disk_is_enotblk)
