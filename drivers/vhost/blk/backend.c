@@ -201,6 +201,7 @@ static int vhost_blk_backend_go(struct vhost_blk_vq *ring)
 	ring->bounce_wait = false;
 	ring->miss = false;
 	ring->avail = NULL;
+	vhost_blk_signal_init(ring);
 	ring->capacity = ring->backend->ops->capacity(ring->backend);
 	vhost_vq_set_backend(vq, ring->backend);
 	ret = vhost_vq_init_access(vq);
@@ -283,8 +284,10 @@ static void vhost_blk_backend_finish(struct vhost_blk_vq *ring)
 
 	vhost_blk_poll_remove(ring);
 	mutex_lock(&vq->mutex);
-	if (current->mm == ring->blk->dev.mm && vhost_blk_iotlb_ready(ring))
+	if (current->mm == ring->blk->dev.mm && vhost_blk_iotlb_ready(ring)) {
+		vhost_blk_signal_flush(ring);
 		vhost_enable_notify(&ring->blk->dev, vq);
+	}
 	ring->nr_used = 0;
 	ring->miss = false;
 	vhost_blk_backend_free_reqs(ring);

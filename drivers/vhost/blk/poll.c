@@ -139,6 +139,27 @@ static void vhost_blk_poll_requeue(struct vhost_blk_poller *poller)
 		vhost_blk_poll_dead(poller);
 }
 
+/* Nobody looks at the rings for a while: hold no signal. */
+static void vhost_blk_poll_flush(struct vhost_blk_poller *poller)
+{
+	struct vhost_blk *blk = vhost_blk_poller_blk(poller);
+	u64 mask = READ_ONCE(poller->rings);
+	struct vhost_blk_vq *ring;
+
+	while ((ring = vhost_blk_poll_next(blk, &mask))) {
+		if (!READ_ONCE(ring->signal.since))
+			continue;
+		mutex_lock(&ring->vq.mutex);
+		vhost_blk_signal_flush(ring);
+		mutex_unlock(&ring->vq.mutex);
+	}
+}
+
+static bool vhost_blk_poll_must_yield(void)
+{
+	return need_resched() || signal_pending(current);
+}
+
 static void vhost_blk_poll_run(struct vhost_blk_poller *poller)
 {
 	struct vhost_blk *blk = vhost_blk_poller_blk(poller);
@@ -148,6 +169,7 @@ static void vhost_blk_poll_run(struct vhost_blk_poller *poller)
 	unsigned int progress;
 
 	if (READ_ONCE(blk->parked)) {
+		vhost_blk_poll_flush(poller);
 		WRITE_ONCE(poller->awake, false);
 		return;
 	}
@@ -166,7 +188,13 @@ static void vhost_blk_poll_run(struct vhost_blk_poller *poller)
 			 vhost_blk_poll_idle(poller))
 			return;
 		cpu_relax();
-	} while (now < end && !need_resched() && !signal_pending(current));
+	} while (now < end && !vhost_blk_poll_must_yield());
+	/*
+	 * At the end of a quantum alone the next turn follows at once, and a
+	 * signal that is held stays so.
+	 */
+	if (vhost_blk_poll_must_yield())
+		vhost_blk_poll_flush(poller);
 	vhost_blk_poll_requeue(poller);
 }
 
@@ -307,6 +335,7 @@ static void vhost_blk_poll_apply(struct vhost_blk_vq *ring,
 	mutex_lock(&ring->vq.mutex);
 	ring->vq.busyloop_timeout = poll->poll_us;
 	ring->batch = poll->batch ?: VHOST_BLK_BATCH;
+	WRITE_ONCE(ring->signal.us, poll->signal_us);
 	mutex_unlock(&ring->vq.mutex);
 }
 
@@ -330,6 +359,7 @@ long vhost_blk_poll_set(struct vhost_blk *blk, void __user *argp)
 		return -ENOBUFS;
 	if (poll.flags || poll.poll_us > VHOST_BLK_MAX_POLL_US ||
 	    poll.batch > VHOST_BLK_MAX_RING_SIZE ||
+	    poll.signal_us > VHOST_BLK_MAX_SIGNAL_US ||
 	    memchr_inv(poll.reserved, 0, sizeof(poll.reserved)))
 		return -EINVAL;
 	for (i = 0; i < VHOST_BLK_MAX_RINGS; i++)
@@ -360,6 +390,7 @@ long vhost_blk_poll_get(struct vhost_blk *blk, void __user *argp)
 	ring = blk->rings[array_index_nospec(poll.index, VHOST_BLK_MAX_RINGS)];
 	poll.poll_us = ring->vq.busyloop_timeout;
 	poll.batch = ring->batch;
+	poll.signal_us = ring->signal.us;
 	return copy_to_user(argp, &poll, sizeof(poll)) ? -EFAULT : 0;
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * vhost-blk: chains in, used entries out, one signal a batch.
+ * vhost-blk: chains in, used entries out.
  */
 #include <linux/sizes.h>
 
@@ -39,7 +39,7 @@ static bool vhost_blk_ring_has_avail(struct vhost_blk_vq *ring)
  */
 bool vhost_blk_ring_has_work(struct vhost_blk_vq *ring)
 {
-	if (!llist_empty(&ring->done))
+	if (!llist_empty(&ring->done) || vhost_blk_signal_due(ring))
 		return true;
 	if (READ_ONCE(ring->nr_used) && !READ_ONCE(ring->miss))
 		return true;
@@ -125,8 +125,10 @@ static unsigned int vhost_blk_ring_fetch(struct vhost_blk_vq *ring)
 		/* Still there: only this thread, later, puts it on the used ring. */
 		bytes += ring->reqs[head].len;
 	}
-	if (n)
+	if (n) {
 		ring->stats.batches++;
+		vhost_blk_signal_arrived(ring);
+	}
 	return n;
 }
 
@@ -178,8 +180,7 @@ static void vhost_blk_ring_publish(struct vhost_blk_vq *ring)
 			return;
 		if (vhost_add_used_n(vq, ring->heads, NULL, ring->nr_used))
 			vhost_blk_ring_break(ring);
-		ring->stats.signals++;
-		vhost_signal(&ring->blk->dev, vq);
+		vhost_blk_signal_add(ring, ring->nr_used);
 	}
 	for (i = 0; i < ring->nr_used; i++)
 		ring->reqs[vhost32_to_cpu(vq, ring->heads[i].id)].busy = false;
@@ -198,7 +199,7 @@ static unsigned int vhost_blk_ring_finish(struct vhost_blk_vq *ring)
 }
 
 /**
- * vhost_blk_ring_service - complete what is done, then fetch a batch
+ * vhost_blk_ring_service - complete what is done, fetch a batch, signal if due
  * @ring:	the ring
  *
  * Context: the ring's worker, under a plug, no lock held.
@@ -211,6 +212,7 @@ unsigned int vhost_blk_ring_service(struct vhost_blk_vq *ring)
 	mutex_lock(&ring->vq.mutex);
 	n = vhost_blk_ring_finish(ring);
 	n += vhost_blk_ring_fetch(ring);
+	vhost_blk_signal_check(ring);
 	mutex_unlock(&ring->vq.mutex);
 	return n;
 }
@@ -231,6 +233,7 @@ bool vhost_blk_ring_idle(struct vhost_blk_vq *ring)
 	bool idle = true;
 
 	mutex_lock(&vq->mutex);
+	vhost_blk_signal_idle(ring);
 	if (vhost_blk_ring_may_fetch(ring)) {
 		if (!vhost_blk_iotlb_ready(ring)) {
 			/* Parked or broken, as a rule. */

@@ -15,6 +15,7 @@ static const char * const vhost_blk_stats_names[] = {
 	"large", "inflight", "kicks", "batches", "signals", "sleeps",
 	"requeues", "discards", "discard_bytes", "write_zeroes",
 	"write_zeroes_bytes", "iotlb_misses", "zone_commands",
+	"signal_holds", "signals_saved", "hold_misses",
 };
 
 #define VHOST_BLK_NR_STATS	ARRAY_SIZE(vhost_blk_stats_names)

@@ -209,6 +209,30 @@ struct vhost_blk_poller {
 };
 
 /**
+ * struct vhost_blk_signal - the guest's signal, held back
+ * @us:		for at most so many microseconds; 0: never
+ * @since:	local_clock() when it should have been sent; 0: nothing is held
+ * @moved:	local_clock() when a request last came or was completed
+ * @held:	completions that it stands for
+ * @goal:	send it when there are so many
+ * @reached:	times in a row that they were
+ * @try_after:	try a larger goal after so many times
+ * @trying:	the goal is such an attempt
+ *
+ * Protected by the ring's mutex.
+ */
+struct vhost_blk_signal {
+	u32 us;
+	u64 since;
+	u64 moved;
+	unsigned int held;
+	unsigned int goal;
+	unsigned int reached;
+	unsigned int try_after;
+	bool trying;
+};
+
+/**
  * struct vhost_blk_vq - a ring
  * @vq:		vhost core's virtqueue; its mutex protects the ring
  * @blk:	the device
@@ -233,6 +257,7 @@ struct vhost_blk_poller {
  *		translation
  * @avail:	the available ring, translated; a hint
  * @bounce_bytes: in bounce pages
+ * @signal:	for what was put on the used ring
  * @capacity:	of the disk, as last seen
  * @config:	as VHOST_BLK_SET_CONFIG gave it
  * @stats:	counters, see struct vhost_blk_stats
@@ -258,6 +283,7 @@ struct vhost_blk_vq {
 	bool miss;
 	vring_avail_t __user *avail;
 	unsigned int bounce_bytes;
+	struct vhost_blk_signal signal;
 	u64 capacity;
 	struct vhost_blk_config config;
 	struct vhost_blk_stats stats;
@@ -343,6 +369,15 @@ bool vhost_blk_ring_idle(struct vhost_blk_vq *ring);
 int vhost_blk_ring_settle(struct vhost_blk_vq *ring);
 void vhost_blk_ring_drain_work(struct work_struct *work);
 void vhost_blk_ring_break(struct vhost_blk_vq *ring);
+
+/* signal.c */
+void vhost_blk_signal_init(struct vhost_blk_vq *ring);
+void vhost_blk_signal_add(struct vhost_blk_vq *ring, unsigned int n);
+void vhost_blk_signal_arrived(struct vhost_blk_vq *ring);
+bool vhost_blk_signal_due(const struct vhost_blk_vq *ring);
+void vhost_blk_signal_check(struct vhost_blk_vq *ring);
+void vhost_blk_signal_idle(struct vhost_blk_vq *ring);
+void vhost_blk_signal_flush(struct vhost_blk_vq *ring);
 
 /* req.c */
 int vhost_blk_req_start(struct vhost_blk_req *req, unsigned int out,

@@ -26,6 +26,9 @@
 /* Longest spin that may be asked for, in microseconds. */
 #define VHOST_BLK_MAX_POLL_US	1000000U
 
+/* Longest time a signal may be held back, in microseconds. */
+#define VHOST_BLK_MAX_SIGNAL_US	10000U
+
 /*
  * Give ring @index the disk that @fd is open on, and start it; -1 stops the
  * ring and returns when nothing is in flight on it any more. Whether the disk
@@ -94,6 +97,8 @@ struct vhost_blk_config {
  *		value as VHOST_SET_VRING_BUSYLOOP_TIMEOUT's
  * @batch:	most requests taken from the ring before another ring of the
  *		same worker gets its turn; 0 in VHOST_BLK_SET_POLL: the default
+ * @signal_us:	the guest's signal may be held back for so many microseconds
+ *		while more completions are to be expected; 0: never
  * @reserved:	must be zero
  *
  * A worker that serves several rings spins as long as the longest of them
@@ -104,7 +109,8 @@ struct vhost_blk_poll {
 	__u32 flags;
 	__u32 poll_us;
 	__u32 batch;
-	__u32 reserved[12];
+	__u32 signal_us;
+	__u32 reserved[11];
 };
 
 #define VHOST_BLK_SET_POLL	_IOW(VHOST_VIRTIO, 0x52, struct vhost_blk_poll)
@@ -209,7 +215,8 @@ struct vhost_blk_limits {
  * @kicks:		notifications from the guest
  * @batches:		passes that found requests to fetch
  * @signals:		used-buffer notifications considered (one per batch of
- *			completions; event suppression may hold it back)
+ *			completions, or fewer with signal_us; the guest's event
+ *			suppression may stop it)
  * @sleeps:		times the worker went idle
  * @requeues:		times the worker's quantum ended and others got their turn
  * @discards:		VIRTIO_BLK_T_DISCARD and VIRTIO_BLK_T_SECURE_ERASE
@@ -220,6 +227,10 @@ struct vhost_blk_limits {
  * @iotlb_misses:	times the ring waited for a translation from the VMM
  * @zone_commands:	VIRTIO_BLK_T_ZONE_* other than APPEND completed without
  *			error
+ * @signal_holds:	signals that were held back
+ * @signals_saved:	batches of completions that needed none of their own,
+ *			since one was held back
+ * @hold_misses:	signals held back that too few completions followed
  * @reserved2:		zero
  */
 struct vhost_blk_stats {
@@ -249,7 +260,10 @@ struct vhost_blk_stats {
 	__u64 write_zeroes_bytes;
 	__u64 iotlb_misses;
 	__u64 zone_commands;
-	__u64 reserved2[7];
+	__u64 signal_holds;
+	__u64 signals_saved;
+	__u64 hold_misses;
+	__u64 reserved2[4];
 };
 
 #define VHOST_BLK_GET_STATS	_IOWR(VHOST_VIRTIO, 0x56, \

@@ -76,6 +76,11 @@ bool vhost_blk_workers_check(VHostBlk *v, Error **errp)
                    v->poll_us, VHOST_BLK_MAX_POLL_US);
         return false;
     }
+    if (v->signal_us > VHOST_BLK_MAX_SIGNAL_US) {
+        error_setg(errp, "signal-us=%" PRIu32 " is too long; the limit is %u",
+                   v->signal_us, VHOST_BLK_MAX_SIGNAL_US);
+        return false;
+    }
     if (!v->workers || v->workers > num_queues) {
         error_setg(errp, "workers=%" PRIu32 " must be between 1 and "
                    "num-queues (%u)", v->workers, num_queues);
@@ -171,6 +176,7 @@ bool vhost_blk_workers_init(VHostBlk *v, Error **errp)
     struct vhost_blk_poll poll = {
         .index = VHOST_BLK_ALL_RINGS,
         .poll_us = v->poll_us,
+        .signal_us = v->signal_us,
     };
 
     if (!vhost_blk_workers_create(v, errp) ||
@@ -179,8 +185,8 @@ bool vhost_blk_workers_init(VHostBlk *v, Error **errp)
         return false;
     }
     if (ioctl(vhostfd, VHOST_BLK_SET_POLL, &poll) < 0) {
-        error_setg_errno(errp, errno, "vhost-blk: cannot set poll-us=%" PRIu32,
-                         v->poll_us);
+        error_setg_errno(errp, errno, "vhost-blk: cannot set poll-us=%" PRIu32
+                         " and signal-us=%" PRIu32, v->poll_us, v->signal_us);
         return false;
     }
     return true;

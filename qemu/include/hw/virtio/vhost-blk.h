@@ -61,6 +61,7 @@ struct VHostBlk {
     char *vhostfd;
     char *poll_cpu;
     uint32_t poll_us;
+    uint32_t signal_us;
     uint32_t workers;
     bool fallback;
 };

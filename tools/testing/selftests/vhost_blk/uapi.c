@@ -680,13 +680,16 @@ TEST_F(uapi, poll_parameters_come_back_as_set)
 	EXPECT_LT(0, p.batch);
 	standard = p.batch;
 
-	p = (struct vhost_blk_poll){ .index = 1, .poll_us = 123, .batch = 7 };
+	p = (struct vhost_blk_poll){ .index = 1, .poll_us = 123, .batch = 7,
+				     .signal_us = 45 };
 	ASSERT_EQ(0, vdev_ioctl(&self->d, VHOST_BLK_SET_POLL, &p));
 	ASSERT_EQ(0, get_poll(&self->d, 1, &p));
 	EXPECT_EQ(123, p.poll_us);
 	EXPECT_EQ(7, p.batch);
+	EXPECT_EQ(45, p.signal_us);
 	ASSERT_EQ(0, get_poll(&self->d, 0, &p));
 	EXPECT_EQ(0, p.poll_us);
+	EXPECT_EQ(0, p.signal_us);
 	EXPECT_EQ(standard, p.batch);
 
 	p = (struct vhost_blk_poll){ .index = VHOST_BLK_ALL_RINGS,
@@ -738,6 +741,9 @@ TEST_F(uapi, poll_rejects_what_it_does_not_know)
 	EXPECT_EQ(-EINVAL, vdev_ioctl(&self->d, VHOST_BLK_SET_POLL, &p));
 	p.poll_us = 0;
 	p.batch = VHOST_BLK_MAX_RING_SIZE + 1;
+	EXPECT_EQ(-EINVAL, vdev_ioctl(&self->d, VHOST_BLK_SET_POLL, &p));
+	p.batch = 0;
+	p.signal_us = VHOST_BLK_MAX_SIGNAL_US + 1;
 	EXPECT_EQ(-EINVAL, vdev_ioctl(&self->d, VHOST_BLK_SET_POLL, &p));
 }
 
