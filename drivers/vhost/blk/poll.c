@@ -4,7 +4,7 @@
  *
  * A poller runs as work on one of vhost core's workers and serves every ring
  * that is attached to that worker. It goes round its rings as long as there is
- * something to do, spins for poll_us after that, and then asks for
+ * something to do, spins for up to poll_us after that, and then asks for
  * notifications and sleeps.
  */
 #include <linux/nospec.h>
@@ -20,6 +20,11 @@
  * waits until we return; nothing tells us that it is there.
  */
 #define VHOST_BLK_QUANTUM_NS	(50 * NSEC_PER_USEC)
+
+/* A spin that is shorter than this part of poll_us is none. */
+#define VHOST_BLK_SPIN_SHORTEST	32
+
+#define VHOST_BLK_POLL_FLAGS	VHOST_BLK_POLL_FIXED
 
 static void vhost_blk_poll_work(struct vhost_work *work);
 
@@ -70,17 +75,44 @@ static unsigned int vhost_blk_poll_turn(struct vhost_blk_poller *poller)
 	return progress;
 }
 
-/* The longest spin that one of the rings asks for. */
+/*
+ * How long to spin: as long as the longest of the rings asks for, or less if
+ * that has been in vain and none of them minds.
+ */
 static u64 vhost_blk_poll_ns(struct vhost_blk_poller *poller)
 {
 	struct vhost_blk *blk = vhost_blk_poller_blk(poller);
-	u64 mask = READ_ONCE(poller->rings);
+	u64 mask = READ_ONCE(poller->rings), limit;
 	struct vhost_blk_vq *ring;
-	u32 us = 0;
+	u32 us = 0, flags = 0;
 
-	while ((ring = vhost_blk_poll_next(blk, &mask)))
+	while ((ring = vhost_blk_poll_next(blk, &mask))) {
 		us = max(us, READ_ONCE(ring->vq.busyloop_timeout));
-	return (u64)us * NSEC_PER_USEC;
+		flags |= READ_ONCE(ring->poll_flags);
+	}
+	limit = (u64)us * NSEC_PER_USEC;
+	if (limit != poller->limit || flags & VHOST_BLK_POLL_FIXED) {
+		poller->limit = limit;
+		poller->spin = limit;
+	}
+	return poller->spin;
+}
+
+/*
+ * The poller was asleep, and is woken: would a longer spin have caught this, at
+ * a length that is allowed? Then it is made longer. If not, the spin before the
+ * sleep was in vain, and the next is made shorter, down to none at all.
+ */
+static void vhost_blk_poll_adapt(struct vhost_blk_poller *poller, u64 now)
+{
+	u64 limit = poller->limit;
+
+	if (now - poller->last <= limit)
+		poller->spin = min(max(poller->spin * 2, limit / 4), limit);
+	else if (poller->spin > limit / VHOST_BLK_SPIN_SHORTEST)
+		poller->spin /= 2;
+	else
+		poller->spin = 0;
 }
 
 /*
@@ -165,8 +197,8 @@ static void vhost_blk_poll_run(struct vhost_blk_poller *poller)
 	struct vhost_blk *blk = vhost_blk_poller_blk(poller);
 	u64 now = local_clock();
 	u64 end = now + VHOST_BLK_QUANTUM_NS;
-	u64 spin_ns = vhost_blk_poll_ns(poller);
 	unsigned int progress;
+	u64 spin_ns;
 
 	if (READ_ONCE(blk->parked)) {
 		vhost_blk_poll_flush(poller);
@@ -177,6 +209,9 @@ static void vhost_blk_poll_run(struct vhost_blk_poller *poller)
 		vhost_blk_poll_dead(poller);
 		return;
 	}
+	if (!poller->awake)
+		vhost_blk_poll_adapt(poller, now);
+	spin_ns = vhost_blk_poll_ns(poller);
 	WRITE_ONCE(poller->awake, true);
 
 	do {
@@ -335,6 +370,7 @@ static void vhost_blk_poll_apply(struct vhost_blk_vq *ring,
 	mutex_lock(&ring->vq.mutex);
 	ring->vq.busyloop_timeout = poll->poll_us;
 	ring->batch = poll->batch ?: VHOST_BLK_BATCH;
+	WRITE_ONCE(ring->poll_flags, poll->flags);
 	WRITE_ONCE(ring->signal.us, poll->signal_us);
 	mutex_unlock(&ring->vq.mutex);
 }
@@ -357,7 +393,7 @@ long vhost_blk_poll_set(struct vhost_blk *blk, void __user *argp)
 	if (poll.index >= VHOST_BLK_MAX_RINGS &&
 	    poll.index != VHOST_BLK_ALL_RINGS)
 		return -ENOBUFS;
-	if (poll.flags || poll.poll_us > VHOST_BLK_MAX_POLL_US ||
+	if (poll.flags & ~VHOST_BLK_POLL_FLAGS || poll.poll_us > VHOST_BLK_MAX_POLL_US ||
 	    poll.batch > VHOST_BLK_MAX_RING_SIZE ||
 	    poll.signal_us > VHOST_BLK_MAX_SIGNAL_US ||
 	    memchr_inv(poll.reserved, 0, sizeof(poll.reserved)))
@@ -389,6 +425,7 @@ long vhost_blk_poll_get(struct vhost_blk *blk, void __user *argp)
 		return -EINVAL;
 	ring = blk->rings[array_index_nospec(poll.index, VHOST_BLK_MAX_RINGS)];
 	poll.poll_us = ring->vq.busyloop_timeout;
+	poll.flags = ring->poll_flags;
 	poll.batch = ring->batch;
 	poll.signal_us = ring->signal.us;
 	return copy_to_user(argp, &poll, sizeof(poll)) ? -EFAULT : 0;

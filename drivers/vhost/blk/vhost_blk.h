@@ -192,7 +192,10 @@ struct vhost_blk_backend {
  * @rings:	bit mask of the started rings it serves; written under
  *		&vhost_dev.mutex
  * @awake:	@work runs or is queued, so a completion need not queue it
- * @last:	local_clock() at the last progress; the worker's own
+ * @last:	local_clock() at the last progress; the worker's own, as the
+ *		next two
+ * @spin:	how long to spin after that, ns
+ * @limit:	for @spin, ns
  * @sleeps:	times it went idle
  * @requeues:	times its quantum ended
  *
@@ -204,6 +207,8 @@ struct vhost_blk_poller {
 	u64 rings;
 	bool awake;
 	u64 last;
+	u64 spin;
+	u64 limit;
 	u64 sleeps;
 	u64 requeues;
 };
@@ -250,6 +255,7 @@ struct vhost_blk_signal {
  * @drained:	woken when @inflight becomes 0
  * @inflight:	requests that are busy, but for those in @heads
  * @batch:	most requests taken in a pass
+ * @poll_flags:	VHOST_BLK_POLL_*
  * @broken:	the guest violated the ring; nothing more is taken from it
  * @hold:	nothing is taken for now
  * @bounce_wait: nothing is taken until something is reaped
@@ -277,6 +283,7 @@ struct vhost_blk_vq {
 	unsigned int nr_used;
 	unsigned int inflight;
 	unsigned int batch;
+	u32 poll_flags;
 	bool broken;
 	bool hold;
 	bool bounce_wait;

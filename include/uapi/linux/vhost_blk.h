@@ -88,10 +88,13 @@ struct vhost_blk_config {
 #define VHOST_BLK_SET_CONFIG	_IOW(VHOST_VIRTIO, 0x51, \
 				     struct vhost_blk_config)
 
+/* Spin for poll_us whenever there is nothing to do, whether it pays or not. */
+#define VHOST_BLK_POLL_FIXED		(1U << 0)
+
 /**
  * struct vhost_blk_poll - how a ring is polled
  * @index:	ring, or VHOST_BLK_ALL_RINGS (not for VHOST_BLK_GET_POLL)
- * @flags:	must be zero
+ * @flags:	VHOST_BLK_POLL_*; zero when given to VHOST_BLK_GET_POLL
  * @poll_us:	spin for at most this long after the last progress before
  *		going to sleep, in microseconds; 0: interrupt mode. The same
  *		value as VHOST_SET_VRING_BUSYLOOP_TIMEOUT's
@@ -102,7 +105,8 @@ struct vhost_blk_config {
  * @reserved:	must be zero
  *
  * A worker that serves several rings spins as long as the longest of them
- * asks for.
+ * asks for. Spins that are in vain get shorter, unless one of its rings has
+ * VHOST_BLK_POLL_FIXED.
  */
 struct vhost_blk_poll {
 	__u32 index;

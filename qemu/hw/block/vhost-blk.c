@@ -348,6 +348,7 @@ static void vhost_blk_instance_finalize(Object *obj)
 static const Property vhost_blk_properties[] = {
     DEFINE_PROP_STRING("vhostfd", VHostBlk, vhostfd),
     DEFINE_PROP_UINT32("poll-us", VHostBlk, poll_us, 50),
+    DEFINE_PROP_BOOL("poll-adaptive", VHostBlk, poll_adaptive, true),
     DEFINE_PROP_UINT32("signal-us", VHostBlk, signal_us, 50),
     DEFINE_PROP_STRING("poll-cpu", VHostBlk, poll_cpu),
     DEFINE_PROP_UINT32("workers", VHostBlk, workers, 1),
@@ -391,6 +392,8 @@ static void vhost_blk_class_init(ObjectClass *klass, void *data)
     object_class_property_set_description(klass, "poll-us",
         "How long a worker spins before it sleeps, in microseconds; "
         "0: interrupts only");
+    object_class_property_set_description(klass, "poll-adaptive",
+        "Shorten spins that are in vain");
     object_class_property_set_description(klass, "signal-us",
         "How long an interrupt may be held back for more completions, in "
         "microseconds; 0: not at all");

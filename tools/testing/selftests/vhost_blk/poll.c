@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The poll loop: when the guest is signalled. */
+/* The poll loop: when the guest is signalled, how long it spins. */
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -275,6 +275,134 @@ TEST_F(signal, is_not_sent_to_a_guest_that_polls)
 		ASSERT_EQ(0, blk_flush(self->q));
 	sleep_ms(2 * SIGNAL_US / 1000);
 	EXPECT_EQ(0, eventfd_take(self->q->call));
+}
+
+/* A ring on a disk that answers at once, and its worker. */
+FIXTURE(spin) {
+	struct vdev d;
+	struct vq *q;
+	struct blkdev disk;
+	struct baseline before;
+	int tid;
+};
+
+FIXTURE_SETUP(spin)
+{
+	self->before = baseline_take();
+	OPEN_DISK(&self->disk, BLKDEV_NULL_512);
+	ASSERT_EQ(0, vdev_open(&self->d, DRIVER_FEATURES, MEM_SIZE));
+	ASSERT_EQ(0, vq_setup(&self->d, 0, RING_SIZE, &self->q));
+	ASSERT_EQ(0, vq_start(self->q, self->disk.fd));
+	self->tid = vdev_worker(&self->d, 0);
+	ASSERT_LT(0, self->tid);
+}
+
+FIXTURE_TEARDOWN(spin)
+{
+	vdev_close(&self->d);
+	blkdev_close(&self->disk);
+	EXPECT_BASELINE(self->before);
+}
+
+#define SPIN_US		20000
+
+static int set_spin(struct vdev *d, uint32_t poll_us, uint32_t flags)
+{
+	struct vhost_blk_poll p = {
+		.index = VHOST_BLK_ALL_RINGS,
+		.poll_us = poll_us,
+		.flags = flags,
+	};
+
+	return vdev_ioctl(d, VHOST_BLK_SET_POLL, &p);
+}
+
+/* CPU time of the worker, in us, for @n requests with long pauses. */
+static int64_t rare_requests(struct vq *q, int tid, unsigned int n)
+{
+	int64_t before = thread_cpu_ns(tid);
+	unsigned int i;
+
+	for (i = 0; i < n; i++) {
+		if (blk_flush(q))
+			return -1;
+		sleep_ms(3 * SPIN_US / 1000);
+	}
+	return (thread_cpu_ns(tid) - before) / 1000;
+}
+
+TEST_F(spin, gets_shorter_where_it_is_in_vain)
+{
+	int64_t fixed, adaptive;
+
+	ASSERT_EQ(0, set_spin(&self->d, SPIN_US, VHOST_BLK_POLL_FIXED));
+	fixed = rare_requests(self->q, self->tid, 10);
+	ASSERT_EQ(0, set_spin(&self->d, SPIN_US, 0));
+	ASSERT_LE(0, rare_requests(self->q, self->tid, 8));
+	adaptive = rare_requests(self->q, self->tid, 10);
+	TH_LOG("10 requests: %lld us, %lld us with a fixed spin",
+	       (long long)adaptive, (long long)fixed);
+	EXPECT_LE(5 * SPIN_US, fixed);
+	EXPECT_GE(fixed / 4, adaptive);
+}
+
+TEST_F(spin, gets_longer_where_it_pays)
+{
+	unsigned long kicks, least = 200;
+	unsigned int i, j;
+
+	ASSERT_EQ(0, set_spin(&self->d, SPIN_US, 0));
+	ASSERT_LE(0, rare_requests(self->q, self->tid, 8));
+	self->q->spin = true;
+	/* others may disturb us */
+	for (i = 0; i < 5 && least > 5; i++) {
+		kicks = self->q->kicks;
+		for (j = 0; j < 200; j++)
+			ASSERT_EQ(0, blk_flush(self->q));
+		kicks = self->q->kicks - kicks;
+		least = kicks < least ? kicks : least;
+	}
+	EXPECT_GE(5, least);
+}
+
+/* Times that a thread gave its CPU away. */
+static long long switches(int tid)
+{
+	char path[64], line[128];
+	long long n, sum = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", tid);
+	f = fopen(path, "re");
+	if (!f)
+		return -1;
+	while (fgets(line, sizeof(line), f))
+		if (sscanf(line, "voluntary_ctxt_switches: %lld", &n) == 1 ||
+		    sscanf(line, "nonvoluntary_ctxt_switches: %lld", &n) == 1)
+			sum += n;
+	fclose(f);
+	return sum;
+}
+
+TEST_F(spin, ends_and_then_nothing_runs)
+{
+	static const unsigned int poll_us[] = { 0, 50, SPIN_US };
+	long long before;
+	unsigned int i;
+	int64_t cpu;
+
+	for (i = 0; i < ARRAY_SIZE(poll_us); i++) {
+		ASSERT_EQ(0, set_spin(&self->d, poll_us[i],
+				      i ? VHOST_BLK_POLL_FIXED : 0));
+		ASSERT_EQ(0, blk_flush(self->q));
+		sleep_ms(10 + 5 * poll_us[i] / 1000);
+		before = switches(self->tid);
+		cpu = thread_cpu_ns(self->tid);
+		sleep_ms(300);
+		EXPECT_LT(0, before);
+		EXPECT_EQ(before, switches(self->tid));
+		EXPECT_EQ(cpu, thread_cpu_ns(self->tid));
+	}
 }
 
 SUITE_MAIN

@@ -687,6 +687,11 @@ TEST_F(uapi, poll_parameters_come_back_as_set)
 	EXPECT_EQ(123, p.poll_us);
 	EXPECT_EQ(7, p.batch);
 	EXPECT_EQ(45, p.signal_us);
+	EXPECT_EQ(0, p.flags);
+	p.flags = VHOST_BLK_POLL_FIXED;
+	ASSERT_EQ(0, vdev_ioctl(&self->d, VHOST_BLK_SET_POLL, &p));
+	ASSERT_EQ(0, get_poll(&self->d, 1, &p));
+	EXPECT_EQ(VHOST_BLK_POLL_FIXED, p.flags);
 	ASSERT_EQ(0, get_poll(&self->d, 0, &p));
 	EXPECT_EQ(0, p.poll_us);
 	EXPECT_EQ(0, p.signal_us);
@@ -725,7 +730,9 @@ TEST_F(uapi, poll_rejects_what_it_does_not_know)
 
 	for (i = 0; i < 32; i++) {
 		p.flags = 1U << i;
-		EXPECT_EQ(-EINVAL, vdev_ioctl(&self->d, VHOST_BLK_SET_POLL, &p));
+		if (p.flags != VHOST_BLK_POLL_FIXED)
+			EXPECT_EQ(-EINVAL, vdev_ioctl(&self->d,
+						      VHOST_BLK_SET_POLL, &p));
 		EXPECT_EQ(-EINVAL, vdev_ioctl(&self->d, VHOST_BLK_GET_POLL, &p));
 	}
 	p.flags = 0;
