@@ -156,6 +156,7 @@ static int vhost_blk_backend_alloc_reqs(struct vhost_blk_vq *ring)
 	for (i = 0; i < num; i++) {
 		ring->reqs[i].ring = ring;
 		ring->reqs[i].head = i;
+		INIT_LIST_HEAD(&ring->reqs[i].polled);
 	}
 	return 0;
 }

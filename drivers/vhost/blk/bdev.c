@@ -36,12 +36,21 @@ static u8 vhost_blk_bdev_status(const struct bio *bio)
 	}
 }
 
+static void vhost_blk_bdev_error(struct vhost_blk_req *req,
+				 const struct bio *bio)
+{
+	if (vhost_blk_iopoll_refused(bio))
+		WRITE_ONCE(req->again, true);
+	else
+		WRITE_ONCE(req->status, vhost_blk_bdev_status(bio));
+}
+
 static void vhost_blk_bdev_end_io(struct bio *bio)
 {
 	struct vhost_blk_req *req = bio->bi_private;
 
 	if (unlikely(bio->bi_status))
-		WRITE_ONCE(req->status, vhost_blk_bdev_status(bio));
+		vhost_blk_bdev_error(req, bio);
 	if (!atomic_dec_and_test(&req->pending))
 		return;
 	if (unlikely(req->status) && vhost_blk_zoned(req->ring->backend))
@@ -103,6 +112,11 @@ static void vhost_blk_bdev_submit(struct vhost_blk_req *req, blk_opf_t opf)
 		return;
 	}
 	atomic_set(&req->pending, nr_bios);
+	/* A FUA write may become several requests, not all of which are polled. */
+	if (READ_ONCE(req->ring->poller->spin) && nr_bios == 1 && !req->again &&
+	    !(opf & REQ_FUA))
+		opf |= vhost_blk_iopoll_add(req);
+	req->again = false;
 	for (bio = &req->bio; left; vecs += nr, left -= nr) {
 		nr = min(left, BIO_MAX_VECS);
 		sector = vhost_blk_bdev_fill(bio, req, sector, vecs, nr, opf);
@@ -154,6 +168,8 @@ static void vhost_blk_bdev_release(struct vhost_blk_req *req)
 	if (changed)
 		vhost_blk_bdev_invalidate(req->ring->backend, req->sector,
 					  changed);
+	if (vhost_blk_iopoll_del(req))
+		req->ring->stats.polled++;
 	bio_uninit(&req->bio);
 	while (--req->nr_bios)
 		bio_uninit(&req->more[req->nr_bios - 1]);
@@ -181,16 +197,20 @@ static void vhost_blk_bdev_read(struct vhost_blk_req *req)
 	vhost_blk_bdev_submit(req, REQ_OP_READ);
 }
 
-static void vhost_blk_bdev_submit_write(struct vhost_blk_req *req,
-					enum req_op op)
+static blk_opf_t vhost_blk_bdev_write_opf(const struct vhost_blk_req *req,
+					  enum req_op op)
 {
 	blk_opf_t opf = op | REQ_SYNC | REQ_IDLE;
 
-	if (req->writethrough)
-		opf |= REQ_FUA;
+	return req->writethrough ? opf | REQ_FUA : opf;
+}
+
+static void vhost_blk_bdev_submit_write(struct vhost_blk_req *req,
+					enum req_op op)
+{
 	/* As direct I/O does; submit_bio() accounts reads alone. */
 	task_io_account_write(req->len);
-	vhost_blk_bdev_submit(req, opf);
+	vhost_blk_bdev_submit(req, vhost_blk_bdev_write_opf(req, op));
 }
 
 static void vhost_blk_bdev_write(struct vhost_blk_req *req)
@@ -213,6 +233,20 @@ void vhost_blk_bdev_append(struct vhost_blk_req *req)
 	vhost_blk_bdev_write_back(backend, req->sector,
 				  (u64)backend->zone_sectors << SECTOR_SHIFT);
 	vhost_blk_bdev_submit_write(req, REQ_OP_ZONE_APPEND);
+}
+
+/* What could not be polled for is submitted as an ordinary request. */
+static void vhost_blk_bdev_again(struct vhost_blk_req *req)
+{
+	blk_opf_t opf = REQ_OP_READ;
+
+	if (req->type == VIRTIO_BLK_T_OUT)
+		opf = vhost_blk_bdev_write_opf(req, REQ_OP_WRITE);
+	vhost_blk_iopoll_del(req);
+	req->ring->stats.poll_fallbacks++;
+	bio_uninit(&req->bio);
+	req->nr_bios = 0;
+	vhost_blk_bdev_submit(req, opf);
 }
 
 static void vhost_blk_bdev_submit_empty(struct vhost_blk_req *req,
@@ -344,6 +378,7 @@ static const struct vhost_blk_backend_ops vhost_blk_bdev_ops = {
 	.discard	= vhost_blk_bdev_discard,
 	.write_zeroes	= vhost_blk_bdev_write_zeroes,
 	.secure_erase	= vhost_blk_bdev_secure_erase,
+	.again		= vhost_blk_bdev_again,
 	.sync		= vhost_blk_bdev_sync,
 	.release	= vhost_blk_bdev_release,
 	.limits		= vhost_blk_bdev_limits,
@@ -374,6 +409,7 @@ int vhost_blk_bdev_open(struct vhost_blk_backend *backend)
 
 	backend->ops = &vhost_blk_bdev_ops;
 	backend->bdev = bdev;
+	backend->iopoll = vhost_blk_iopoll_capable(bdev);
 	backend->dma_mask = vhost_blk_bdev_dma_mask(bdev);
 	backend->virt_mask = queue_virt_boundary(bdev_get_queue(bdev));
 	backend->block_mask = bdev_logical_block_size(bdev) - 1;

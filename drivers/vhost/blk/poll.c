@@ -24,7 +24,8 @@
 /* A spin that is shorter than this part of poll_us is none. */
 #define VHOST_BLK_SPIN_SHORTEST	32
 
-#define VHOST_BLK_POLL_FLAGS	VHOST_BLK_POLL_FIXED
+#define VHOST_BLK_POLL_FLAGS	(VHOST_BLK_POLL_FIXED | \
+				 VHOST_BLK_POLL_NO_IOPOLL)
 
 static void vhost_blk_poll_work(struct vhost_work *work);
 
@@ -57,6 +58,35 @@ static struct vhost_blk_vq *vhost_blk_poll_next(struct vhost_blk *blk,
 	return ring;
 }
 
+/* Ask the disks for completions that come without an interrupt. */
+static void vhost_blk_poll_disks(struct vhost_blk_poller *poller)
+{
+	struct vhost_blk *blk = vhost_blk_poller_blk(poller);
+	u64 mask = READ_ONCE(poller->rings);
+	struct vhost_blk_vq *ring;
+
+	while ((ring = vhost_blk_poll_next(blk, &mask))) {
+		if (!vhost_blk_iopoll_busy(ring))
+			continue;
+		mutex_lock(&ring->vq.mutex);
+		vhost_blk_iopoll_ring(ring);
+		mutex_unlock(&ring->vq.mutex);
+	}
+}
+
+/* Are there such completions to come? Then nobody else asks for them. */
+static bool vhost_blk_poll_busy(struct vhost_blk_poller *poller)
+{
+	struct vhost_blk *blk = vhost_blk_poller_blk(poller);
+	u64 mask = READ_ONCE(poller->rings);
+	struct vhost_blk_vq *ring;
+
+	while ((ring = vhost_blk_poll_next(blk, &mask)))
+		if (vhost_blk_iopoll_busy(ring))
+			return true;
+	return false;
+}
+
 /* One turn: every ring that has something to do gets one batch served. */
 static unsigned int vhost_blk_poll_turn(struct vhost_blk_poller *poller)
 {
@@ -66,6 +96,7 @@ static unsigned int vhost_blk_poll_turn(struct vhost_blk_poller *poller)
 	unsigned int progress = 0;
 	struct blk_plug plug;
 
+	vhost_blk_poll_disks(poller);
 	blk_start_plug(&plug);
 	while ((ring = vhost_blk_poll_next(blk, &mask)))
 		if (vhost_blk_ring_has_work(ring) &&
@@ -220,6 +251,7 @@ static void vhost_blk_poll_run(struct vhost_blk_poller *poller)
 		if (progress)
 			poller->last = now;
 		else if (now - poller->last >= spin_ns &&
+			 !vhost_blk_poll_busy(poller) &&
 			 vhost_blk_poll_idle(poller))
 			return;
 		cpu_relax();

@@ -2,6 +2,7 @@
 /*
  * vhost-blk: chains in, used entries out.
  */
+#include <linux/delay.h>
 #include <linux/sizes.h>
 
 #include "trace.h"
@@ -153,6 +154,10 @@ static unsigned int vhost_blk_ring_reap(struct vhost_blk_vq *ring)
 	if (!list)
 		return 0;
 	llist_for_each_entry_safe(req, next, list, node) {
+		if (unlikely(req->again)) {
+			ring->backend->ops->again(req);
+			continue;
+		}
 		len = vhost_blk_req_complete(req);
 		/* There is room: a head is busy until it leaves @heads. */
 		used = &ring->heads[ring->nr_used + n++];
@@ -275,14 +280,22 @@ int vhost_blk_ring_settle(struct vhost_blk_vq *ring)
  * vhost_blk_ring_drain_work - complete requests of a ring without a worker
  * @work:	&vhost_blk_vq.drain_work
  *
- * The owner was killed. Its memory is unpinned, but not written any more.
+ * The owner was killed. Its memory is unpinned, but not written any more. Nobody
+ * else asks for what comes without an interrupt.
  */
 void vhost_blk_ring_drain_work(struct work_struct *work)
 {
 	struct vhost_blk_vq *ring = container_of(work, struct vhost_blk_vq,
 						 drain_work);
+	bool busy;
 
 	mutex_lock(&ring->vq.mutex);
+	vhost_blk_iopoll_ring(ring);
 	vhost_blk_ring_finish(ring);
+	busy = vhost_blk_iopoll_busy(ring);
 	mutex_unlock(&ring->vq.mutex);
+	if (busy) {
+		usleep_range(20, 100);
+		queue_work(vhost_blk_drain_wq, work);
+	}
 }

@@ -47,6 +47,7 @@ struct vhost_blk_vq;
 /**
  * struct vhost_blk_req - a request of the guest; one per slot of the ring
  * @node:	on &vhost_blk_vq.done once the backend is through with it
+ * @polled:	on &vhost_blk_vq.polled, if its bio is polled for
  * @ring:	the ring it came from
  * @work:	for what cannot be done without sleeping
  * @status_addr: where the guest wants the status; NULL: nowhere
@@ -59,6 +60,7 @@ struct vhost_blk_vq;
  * @status:	VIRTIO_BLK_S_*
  * @busy:	taken from the available ring, not yet put on the used ring; its
  *		memory may be released already
+ * @again:	the backend has to submit it once more
  * @nr_vecs:	of @vecs
  * @nr_bounce:	of @bounce
  * @bounce_reserved: its pages come from the reserve
@@ -80,11 +82,12 @@ struct vhost_blk_vq;
  * @append_one: the usual place: in one piece
  * @inline_vecs: room for a small request
  *
- * Everything but @node, @pending and @status (written by end_io) is protected
- * by the ring's mutex.
+ * Everything but @node, @pending, @status and @again (written by end_io) is
+ * protected by the ring's mutex.
  */
 struct vhost_blk_req {
 	struct llist_node node;
+	struct list_head polled;
 	struct vhost_blk_vq *ring;
 	struct work_struct work;
 	void __user *status_addr;
@@ -96,6 +99,7 @@ struct vhost_blk_req {
 	u16 head;
 	u8 status;
 	bool busy;
+	bool again;
 	unsigned int nr_vecs;
 	unsigned int nr_bounce;
 	bool bounce_reserved;
@@ -133,6 +137,8 @@ struct vhost_blk_backend;
  *		cannot
  * @write_zeroes: make some sectors read as zeroes
  * @secure_erase: discard some sectors beyond recovery; may be NULL
+ * @again:	submit a request that came back with &vhost_blk_req.again; called
+ *		as @read; NULL if none does
  * @sync:	make what was written stable; called as @discard
  * @release:	give up the bios of a request that has some, on the ring's
  *		worker with the ring's mutex held; may sleep
@@ -149,6 +155,7 @@ struct vhost_blk_backend_ops {
 			    u32 nr, bool unmap);
 	int (*secure_erase)(struct vhost_blk_backend *backend, u64 sector,
 			    u32 nr);
+	void (*again)(struct vhost_blk_req *req);
 	int (*sync)(struct vhost_blk_backend *backend);
 	void (*release)(struct vhost_blk_req *req);
 	void (*limits)(const struct vhost_blk_backend *backend,
@@ -162,6 +169,7 @@ struct vhost_blk_backend_ops {
  * @bdev:	its block device, if it is one
  * @css:	the block cgroup of whoever set the backend
  * @writable:	@file was opened for writing
+ * @iopoll:	can be polled for completions as long as it has polled queues
  * @dma_mask:	address and length bits that must be zero without a bounce
  * @virt_mask:	virtual boundary: no gaps inside; 0: none
  * @block_mask:	logical block size - 1
@@ -176,6 +184,7 @@ struct vhost_blk_backend {
 	struct block_device *bdev;
 	struct cgroup_subsys_state *css;
 	bool writable;
+	bool iopoll;
 	unsigned int dma_mask;
 	unsigned long virt_mask;
 	unsigned int block_mask;
@@ -251,6 +260,7 @@ struct vhost_blk_signal {
  * @heads:	used entries that are not on the used ring yet
  * @nr_used:	of @heads
  * @done:	requests that the backend is through with
+ * @polled:	requests that the disk has to be asked about
  * @drain_work:	completes them when there is no worker any more
  * @drained:	woken when @inflight becomes 0
  * @inflight:	requests that are busy, but for those in @heads
@@ -278,6 +288,7 @@ struct vhost_blk_vq {
 	struct vhost_blk_req *reqs;
 	struct vring_used_elem *heads;
 	struct llist_head done;
+	struct list_head polled;
 	struct work_struct drain_work;
 	wait_queue_head_t drained;
 	unsigned int nr_used;
@@ -408,6 +419,27 @@ void vhost_blk_map_release(struct vhost_blk_req *req, bool read);
 void vhost_blk_bdev_append(struct vhost_blk_req *req);
 void vhost_blk_bdev_zone_mgmt(struct vhost_blk_req *req, enum req_op op);
 int vhost_blk_bdev_open(struct vhost_blk_backend *backend);
+
+/* iopoll.c */
+bool vhost_blk_iopoll_capable(struct block_device *bdev);
+blk_opf_t vhost_blk_iopoll_add(struct vhost_blk_req *req);
+bool vhost_blk_iopoll_refused(const struct bio *bio);
+void vhost_blk_iopoll_ring(struct vhost_blk_vq *ring);
+
+/* Is the ring waiting for completions that come without an interrupt? */
+static inline bool vhost_blk_iopoll_busy(const struct vhost_blk_vq *ring)
+{
+	return !list_empty(&ring->polled);
+}
+
+/* A request is completed, or was refused. Was it polled for? */
+static inline bool vhost_blk_iopoll_del(struct vhost_blk_req *req)
+{
+	if (list_empty(&req->polled))
+		return false;
+	list_del_init(&req->polled);
+	return true;
+}
 
 /* file.c */
 int vhost_blk_file_open(struct vhost_blk_backend *backend);

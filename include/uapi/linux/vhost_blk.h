@@ -90,6 +90,8 @@ struct vhost_blk_config {
 
 /* Spin for poll_us whenever there is nothing to do, whether it pays or not. */
 #define VHOST_BLK_POLL_FIXED		(1U << 0)
+/* Let the disk interrupt for its completions, also if it has polled queues. */
+#define VHOST_BLK_POLL_NO_IOPOLL	(1U << 1)
 
 /**
  * struct vhost_blk_poll - how a ring is polled
@@ -235,6 +237,8 @@ struct vhost_blk_limits {
  * @signals_saved:	batches of completions that needed none of their own,
  *			since one was held back
  * @hold_misses:	signals held back that too few completions followed
+ * @polled:		reads and writes whose completion the disk was asked for
+ * @poll_fallbacks:	reads and writes that the disk could not do so
  * @reserved2:		zero
  */
 struct vhost_blk_stats {
@@ -267,7 +271,9 @@ struct vhost_blk_stats {
 	__u64 signal_holds;
 	__u64 signals_saved;
 	__u64 hold_misses;
-	__u64 reserved2[4];
+	__u64 polled;
+	__u64 poll_fallbacks;
+	__u64 reserved2[2];
 };
 
 #define VHOST_BLK_GET_STATS	_IOWR(VHOST_VIRTIO, 0x56, \

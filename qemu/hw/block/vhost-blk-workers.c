@@ -175,7 +175,8 @@ bool vhost_blk_workers_init(VHostBlk *v, Error **errp)
     int vhostfd = (uintptr_t)v->dev.opaque;
     struct vhost_blk_poll poll = {
         .index = VHOST_BLK_ALL_RINGS,
-        .flags = v->poll_adaptive ? 0 : VHOST_BLK_POLL_FIXED,
+        .flags = (v->poll_adaptive ? 0 : VHOST_BLK_POLL_FIXED) |
+                 (v->poll_completions ? 0 : VHOST_BLK_POLL_NO_IOPOLL),
         .poll_us = v->poll_us,
         .signal_us = v->signal_us,
     };

@@ -349,6 +349,7 @@ static const Property vhost_blk_properties[] = {
     DEFINE_PROP_STRING("vhostfd", VHostBlk, vhostfd),
     DEFINE_PROP_UINT32("poll-us", VHostBlk, poll_us, 50),
     DEFINE_PROP_BOOL("poll-adaptive", VHostBlk, poll_adaptive, true),
+    DEFINE_PROP_BOOL("poll-completions", VHostBlk, poll_completions, true),
     DEFINE_PROP_UINT32("signal-us", VHostBlk, signal_us, 50),
     DEFINE_PROP_STRING("poll-cpu", VHostBlk, poll_cpu),
     DEFINE_PROP_UINT32("workers", VHostBlk, workers, 1),
@@ -394,6 +395,8 @@ static void vhost_blk_class_init(ObjectClass *klass, void *data)
         "0: interrupts only");
     object_class_property_set_description(klass, "poll-adaptive",
         "Shorten spins that are in vain");
+    object_class_property_set_description(klass, "poll-completions",
+        "Use the disk's polled queues while polling");
     object_class_property_set_description(klass, "signal-us",
         "How long an interrupt may be held back for more completions, in "
         "microseconds; 0: not at all");

@@ -64,6 +64,7 @@ struct VHostBlk {
     uint32_t signal_us;
     uint32_t workers;
     bool poll_adaptive;
+    bool poll_completions;
     bool fallback;
 };
 
