@@ -655,4 +655,136 @@ TEST_F(iopoll, the_owner_is_killed_with_requests_in_flight)
 	ASSERT_EQ(0, keep_busy(self->q, self->r, 1, 1));
 }
 
+/*
+ * Whose turn it is: two rings of one worker, and the order in which their
+ * requests were started.
+ */
+#define TRACEFS		"/sys/kernel/tracing"
+#define TRACE_DIR	TRACEFS "/instances/vhost-blk-test"
+#define TRACE_START	TRACE_DIR "/events/vhost_blk/vhost_blk_req_start"
+
+FIXTURE(turn) {
+	struct vdev d;
+	struct vq *hog, *other;
+	struct blkdev disk;
+	struct req r[DEPTH * 2];
+	struct baseline before;
+};
+
+FIXTURE_SETUP(turn)
+{
+	self->before = baseline_take();
+	OPEN_DISK(&self->disk, BLKDEV_NULL_512);
+	run("mountpoint -q " TRACEFS " || mount -t tracefs t " TRACEFS);
+	run("rmdir " TRACE_DIR);
+	if (run("mkdir " TRACE_DIR) || run("echo 1 >" TRACE_START "/enable"))
+		SKIP(return, "needs tracefs");
+	ASSERT_EQ(0, vdev_open(&self->d, DRIVER_FEATURES, MEM_SIZE));
+	ASSERT_EQ(0, vq_setup(&self->d, 0, RING_SIZE, &self->hog));
+	ASSERT_EQ(0, vq_setup(&self->d, 1, RING_SIZE, &self->other));
+	ASSERT_EQ(0, vq_start(self->hog, self->disk.fd));
+	ASSERT_EQ(0, vq_start(self->other, self->disk.fd));
+}
+
+FIXTURE_TEARDOWN(turn)
+{
+	vdev_close(&self->d);
+	run("rmdir " TRACE_DIR);
+	blkdev_close(&self->disk);
+	EXPECT_BASELINE(self->before);
+}
+
+static int set_batch(struct vdev *d, unsigned int index, unsigned int batch)
+{
+	struct vhost_blk_poll p = { .index = index, .batch = batch };
+
+	return vdev_ioctl(d, VHOST_BLK_SET_POLL, &p);
+}
+
+/*
+ * Most requests of ring 0 in a row while ring 1 had one waiting, up to the last
+ * of ring 1. An error if not all of @n were started.
+ */
+static int longest_wait(unsigned int n)
+{
+	FILE *f = fopen(TRACE_DIR "/trace", "re");
+	unsigned int ring, owner, row = 0, most = 0, seen = 0;
+	char line[512], *p;
+
+	if (!f)
+		return -errno;
+	while (fgets(line, sizeof(line), f)) {
+		p = strstr(line, "vhost_blk_req_start: ");
+		if (!p || sscanf(p, "vhost_blk_req_start: owner=%u ring=%u",
+				 &owner, &ring) != 2 ||
+		    owner != (unsigned int)getpid())
+			continue;
+		if (ring == 0) {
+			row++;
+			continue;
+		}
+		most = row > most ? row : most;
+		row = 0;
+		seen++;
+	}
+	fclose(f);
+	return seen == n ? (int)most : -ENODATA;
+}
+
+/* @many requests of @len bytes against @few small ones, all there at once. */
+static int compete(FIXTURE_DATA(turn) *self, unsigned int many, uint32_t len,
+		   unsigned int few)
+{
+	unsigned int i;
+	struct vq *q;
+	int r;
+
+	run("echo >" TRACE_DIR "/trace");
+	for (i = 0; i < many + few; i++) {
+		q = i < many ? self->hog : self->other;
+		req_init(&self->r[i], VIRTIO_BLK_T_IN, 0, i < many ? len : 512);
+		r = req_build(&self->d.mem, &self->r[i]);
+		if (!r)
+			r = req_add(q, &self->r[i]);
+		if (r < 0)
+			return r;
+	}
+	vq_publish(self->hog);
+	vq_publish(self->other);
+	vq_kick_force(self->hog);
+	r = req_wait_n(self->hog, many, REQ_TIMEOUT_MS);
+	if (!r)
+		r = req_wait_n(self->other, few, REQ_TIMEOUT_MS);
+	if (!r)
+		r = longest_wait(few);
+	for (i = 0; i < many + few; i++)
+		req_free(&self->r[i]);
+	return r;
+}
+
+TEST_F(turn, ends_after_a_batch_of_requests)
+{
+	static const unsigned int batch[] = { 1, 4, 8 };
+	unsigned int i;
+	int row;
+
+	for (i = 0; i < ARRAY_SIZE(batch); i++) {
+		ASSERT_EQ(0, set_batch(&self->d, 0, batch[i]));
+		ASSERT_EQ(0, set_batch(&self->d, 1, 1));
+		sleep_ms(20);
+		row = compete(self, 40, 512, 5);
+		EXPECT_EQ((int)batch[i], row);
+	}
+}
+
+TEST_F(turn, ends_after_a_megabyte)
+{
+	int row;
+
+	ASSERT_EQ(0, set_batch(&self->d, 0, 64));
+	ASSERT_EQ(0, set_batch(&self->d, 1, 1));
+	row = compete(self, 40, 256 << 10, 5);
+	EXPECT_EQ(4, row);
+}
+
 SUITE_MAIN
