@@ -293,11 +293,11 @@ static long vhost_blk_own_ioctl(struct vhost_blk *blk, unsigned int cmd,
 	case VHOST_BLK_SET_CONFIG:
 		return vhost_blk_set_config(blk, argp);
 	case VHOST_BLK_SET_POLL:
-		return vhost_blk_poll_set(blk, argp);
+		return vhost_blk_settings_set(blk, argp);
 	case VHOST_BLK_GET_POLL:
-		return vhost_blk_poll_get(blk, argp);
+		return vhost_blk_settings_get(blk, argp);
 	case VHOST_BLK_GET_WORKER:
-		return vhost_blk_poll_worker(blk, argp);
+		return vhost_blk_settings_worker(blk, argp);
 	case VHOST_BLK_GET_STATS:
 		return vhost_blk_stats_get(blk, argp);
 	}

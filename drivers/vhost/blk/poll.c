@@ -7,10 +7,8 @@
  * something to do, spins for up to poll_us after that, and then asks for
  * notifications and sleeps.
  */
-#include <linux/nospec.h>
 #include <linux/sched/clock.h>
 #include <linux/sched/signal.h>
-#include <linux/slab.h>
 
 #include "trace.h"
 
@@ -23,9 +21,6 @@
 
 /* A spin that is shorter than this part of poll_us is none. */
 #define VHOST_BLK_SPIN_SHORTEST	32
-
-#define VHOST_BLK_POLL_FLAGS	(VHOST_BLK_POLL_FIXED | \
-				 VHOST_BLK_POLL_NO_IOPOLL)
 
 static void vhost_blk_poll_work(struct vhost_work *work);
 
@@ -394,128 +389,4 @@ void vhost_blk_poll_remove(struct vhost_blk_vq *ring)
 
 	lockdep_assert_held(&ring->blk->dev.mutex);
 	WRITE_ONCE(poller->rings, poller->rings & ~BIT_ULL(ring->index));
-}
-
-static void vhost_blk_poll_apply(struct vhost_blk_vq *ring,
-				 const struct vhost_blk_poll *poll)
-{
-	mutex_lock(&ring->vq.mutex);
-	ring->vq.busyloop_timeout = poll->poll_us;
-	ring->batch = poll->batch ?: VHOST_BLK_BATCH;
-	WRITE_ONCE(ring->poll_flags, poll->flags);
-	WRITE_ONCE(ring->signal.us, poll->signal_us);
-	mutex_unlock(&ring->vq.mutex);
-}
-
-/**
- * vhost_blk_poll_set - VHOST_BLK_SET_POLL
- * @blk:	the device
- * @argp:	struct vhost_blk_poll
- *
- * Context: process, &vhost_dev.mutex held.
- * Return: 0, -EFAULT, -EINVAL, or -ENOBUFS for a ring that does not exist.
- */
-long vhost_blk_poll_set(struct vhost_blk *blk, void __user *argp)
-{
-	struct vhost_blk_poll poll;
-	int i;
-
-	if (copy_from_user(&poll, argp, sizeof(poll)))
-		return -EFAULT;
-	if (poll.index >= VHOST_BLK_MAX_RINGS &&
-	    poll.index != VHOST_BLK_ALL_RINGS)
-		return -ENOBUFS;
-	if (poll.flags & ~VHOST_BLK_POLL_FLAGS || poll.poll_us > VHOST_BLK_MAX_POLL_US ||
-	    poll.batch > VHOST_BLK_MAX_RING_SIZE ||
-	    poll.signal_us > VHOST_BLK_MAX_SIGNAL_US ||
-	    memchr_inv(poll.reserved, 0, sizeof(poll.reserved)))
-		return -EINVAL;
-	for (i = 0; i < VHOST_BLK_MAX_RINGS; i++)
-		if (poll.index == VHOST_BLK_ALL_RINGS || poll.index == i)
-			vhost_blk_poll_apply(blk->rings[i], &poll);
-	return 0;
-}
-
-/**
- * vhost_blk_poll_get - VHOST_BLK_GET_POLL
- * @blk:	the device
- * @argp:	struct vhost_blk_poll
- *
- * Context: process, &vhost_dev.mutex held.
- * Return: 0, -EFAULT, -EINVAL, or -ENOBUFS for a ring that does not exist.
- */
-long vhost_blk_poll_get(struct vhost_blk *blk, void __user *argp)
-{
-	struct vhost_blk_poll poll;
-	struct vhost_blk_vq *ring;
-
-	if (copy_from_user(&poll, argp, sizeof(poll)))
-		return -EFAULT;
-	if (poll.index >= VHOST_BLK_MAX_RINGS)
-		return -ENOBUFS;
-	if (poll.flags || memchr_inv(poll.reserved, 0, sizeof(poll.reserved)))
-		return -EINVAL;
-	ring = blk->rings[array_index_nospec(poll.index, VHOST_BLK_MAX_RINGS)];
-	poll.poll_us = ring->vq.busyloop_timeout;
-	poll.flags = ring->poll_flags;
-	poll.batch = ring->batch;
-	poll.signal_us = ring->signal.us;
-	return copy_to_user(argp, &poll, sizeof(poll)) ? -EFAULT : 0;
-}
-
-/* Asks a worker who it is. */
-struct vhost_blk_whois {
-	struct vhost_work work;
-	struct completion done;
-	struct pid *pid;
-};
-
-static void vhost_blk_whois_work(struct vhost_work *work)
-{
-	struct vhost_blk_whois *whois = container_of(work, struct vhost_blk_whois,
-						     work);
-
-	whois->pid = get_task_pid(current, PIDTYPE_PID);
-	complete(&whois->done);
-}
-
-/**
- * vhost_blk_poll_worker - VHOST_BLK_GET_WORKER
- * @blk:	the device
- * @argp:	struct vhost_blk_worker
- *
- * Context: process, &vhost_dev.mutex held.
- * Return: 0, -EFAULT, -EINVAL, -ENOBUFS for a ring that does not exist, or
- * -ESRCH if the worker was killed.
- */
-long vhost_blk_poll_worker(struct vhost_blk *blk, void __user *argp)
-{
-	struct vhost_blk_whois whois;
-	struct vhost_blk_worker info;
-	struct vhost_worker *worker;
-	struct vhost_virtqueue *vq;
-
-	if (copy_from_user(&info, argp, sizeof(info)))
-		return -EFAULT;
-	if (info.index >= VHOST_BLK_MAX_RINGS)
-		return -ENOBUFS;
-	if (memchr_inv(info.reserved, 0, sizeof(info.reserved)))
-		return -EINVAL;
-	vq = blk->vqs[array_index_nospec(info.index, VHOST_BLK_MAX_RINGS)];
-
-	vhost_work_init(&whois.work, vhost_blk_whois_work);
-	init_completion(&whois.done);
-	if (!vhost_vq_work_queue(vq, &whois.work))
-		return -ESRCH;
-	wait_for_completion(&whois.done);
-	info.tid = pid_vnr(whois.pid);
-	put_pid(whois.pid);
-
-	rcu_read_lock();
-	worker = rcu_dereference(vq->worker);
-	info.worker_id = worker ? worker->id : 0;
-	rcu_read_unlock();
-	if (!worker)
-		return -ESRCH;
-	return copy_to_user(argp, &info, sizeof(info)) ? -EFAULT : 0;
 }

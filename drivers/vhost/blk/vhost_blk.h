@@ -376,9 +376,6 @@ void vhost_blk_poll_park(struct vhost_blk *blk);
 void vhost_blk_poll_unpark(struct vhost_blk *blk);
 void vhost_blk_poll_add(struct vhost_blk_vq *ring);
 void vhost_blk_poll_remove(struct vhost_blk_vq *ring);
-long vhost_blk_poll_set(struct vhost_blk *blk, void __user *argp);
-long vhost_blk_poll_get(struct vhost_blk *blk, void __user *argp);
-long vhost_blk_poll_worker(struct vhost_blk *blk, void __user *argp);
 
 /* ring.c */
 bool vhost_blk_ring_has_work(struct vhost_blk_vq *ring);
@@ -396,6 +393,11 @@ bool vhost_blk_signal_due(const struct vhost_blk_vq *ring);
 void vhost_blk_signal_check(struct vhost_blk_vq *ring);
 void vhost_blk_signal_idle(struct vhost_blk_vq *ring);
 void vhost_blk_signal_flush(struct vhost_blk_vq *ring);
+
+/* settings.c */
+long vhost_blk_settings_set(struct vhost_blk *blk, void __user *argp);
+long vhost_blk_settings_get(struct vhost_blk *blk, void __user *argp);
+long vhost_blk_settings_worker(struct vhost_blk *blk, void __user *argp);
 
 /* req.c */
 int vhost_blk_req_start(struct vhost_blk_req *req, unsigned int out,
