@@ -547,7 +547,9 @@ TEST_F(iopoll, needs_no_interrupt)
 	EXPECT_LT(before, nvme_interrupts());
 	ASSERT_EQ(0, vdev_stats(&self->d, 0, &b));
 	EXPECT_EQ(2400, b.reads);
-	EXPECT_EQ(a.polled, b.polled);
+	/* the loop that ran when spinning was forbidden may take one more */
+	EXPECT_LE(a.polled, b.polled);
+	EXPECT_GE(a.polled + 1, b.polled);
 	EXPECT_EQ(0, b.poll_fallbacks);
 }
 
