@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The monitor of a QEMU that listens for it."""
+import json
+import os
+import socket
+
+from qtest import Failed, check, until
+
+
+def guest_says(output, text, pid, seconds=300):
+    """Wait until a guest, which process PID runs, has written a text to its OUTPUT."""
+    def says():
+        with open(output, encoding='utf-8', errors='replace') as said:
+            if text in said.read():
+                return True
+        check(os.path.exists('/proc/%d' % pid), 'the guest has ended before it said: ' + text)
+        return False
+    until('the guest says: ' + text, says, seconds)
+
+
+class Monitor:
+    def __init__(self, path):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(120)
+        self.sock.connect(path)
+        self.file = self.sock.makefile('rw')
+        self.events = []
+        self.message('the greeting')
+        self.call('qmp_capabilities')
+
+    def message(self, what):
+        """The next one; events are kept."""
+        try:
+            line = self.file.readline()
+        except TimeoutError as error:
+            raise Failed('QEMU does not answer: ' + what) from error
+        if not line:
+            raise Failed('QEMU has gone: ' + what)
+        message = json.loads(line)
+        if 'event' in message:
+            self.events.append(message['event'])
+        return message
+
+    def call(self, command, **arguments):
+        arguments = {k.replace('_', '-'): v for k, v in arguments.items()}
+        self.file.write(json.dumps({'execute': command, 'arguments': arguments}) + '\n')
+        self.file.flush()
+        while True:
+            answer = self.message(command)
+            if 'error' in answer:
+                raise Failed('%s: %s' % (command, answer['error']['desc']))
+            if 'return' in answer:
+                return answer['return']
+
+    def wait(self, event):
+        while event not in self.events:
+            self.message(event)
+        self.events.remove(event)
