@@ -42,7 +42,7 @@ guest-test: module-stock qemu
 
 # The same with 50000 requests on each disk: half an hour under emulation.
 soak: module-stock qemu
-	@COUNT=50000 PARTS="bad_input configuration changes hand_over hand_over_iommu behind_iommu fio_runs" \
+	@COUNT=50000 PARTS="bad_input configuration changes lifecycle hand_over hand_over_iommu behind_iommu fio_runs" \
 		tools/vm/guest-test
 
 # UPDATE=1 writes tools/bench/baseline.json anew.
