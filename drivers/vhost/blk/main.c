@@ -117,6 +117,7 @@ static void vhost_blk_shutdown(struct vhost_blk *blk)
 	WRITE_ONCE(blk->dying, true);
 	vhost_blk_backend_stop_all(blk);
 	vhost_blk_event_clear(blk);
+	vhost_blk_pin_drop(blk);
 	vhost_dev_stop(&blk->dev);
 	/* end_io may still be about to queue work on a worker. */
 	synchronize_rcu();
@@ -257,6 +258,8 @@ static long vhost_blk_core_ioctl(struct vhost_blk *blk, unsigned int cmd,
 		ret = vhost_dev_ioctl(&blk->dev, cmd, argp);
 		if (!ret)
 			ret = vhost_blk_backend_quiesce(blk);
+		if (!ret)
+			vhost_blk_pin_drop(blk);
 		vhost_blk_backend_hold(blk, false);
 		return ret;
 	}
@@ -292,6 +295,8 @@ static long vhost_blk_own_ioctl(struct vhost_blk *blk, unsigned int cmd,
 		return vhost_blk_event_set(blk, argp);
 	case VHOST_BLK_SET_CONFIG:
 		return vhost_blk_set_config(blk, argp);
+	case VHOST_BLK_PIN_MEMORY:
+		return vhost_blk_pin_set(blk, argp);
 	case VHOST_BLK_SET_POLL:
 		return vhost_blk_settings_set(blk, argp);
 	case VHOST_BLK_GET_POLL:
@@ -316,6 +321,7 @@ static long vhost_blk_locked_ioctl(struct vhost_blk *blk, unsigned int cmd,
 	case VHOST_BLK_SET_BACKEND:
 	case VHOST_BLK_SET_EVENT:
 	case VHOST_BLK_SET_CONFIG:
+	case VHOST_BLK_PIN_MEMORY:
 	case VHOST_BLK_SET_POLL:
 	case VHOST_BLK_GET_POLL:
 	case VHOST_BLK_GET_WORKER:

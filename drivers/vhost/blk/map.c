@@ -66,7 +66,7 @@ static bool vhost_blk_map_merge(struct vhost_blk_req *req, struct page *page,
 	    page_to_pfn(page) != page_to_pfn(vec->bv_page) + (end >> PAGE_SHIFT) ||
 	    !zone_device_pages_have_same_pgmap(vec->bv_page, page))
 		return false;
-	if (off)
+	if (off && !req->prepinned)
 		unpin_user_page(page);
 	vec->bv_len += len;
 	return true;
@@ -116,6 +116,37 @@ static int vhost_blk_map_pin(struct vhost_blk_req *req, struct iov_iter *data)
 		vhost_blk_map_add(req, pages, off, bytes);
 	}
 	return 0;
+}
+
+/*
+ * The same for memory that stays pinned, without pinning. Not if some of it is
+ * not: then the table is as empty as it was.
+ */
+static bool vhost_blk_map_prepinned(struct vhost_blk_req *req,
+				    struct iov_iter data)
+{
+	const struct vhost_blk_pin *pin = req->ring->blk->pin;
+	struct page **pages;
+	unsigned long addr;
+	size_t bytes;
+
+	req->prepinned = pin;
+	if (!pin)
+		return false;
+	while (iov_iter_count(&data)) {
+		addr = (unsigned long)iter_iov_addr(&data);
+		bytes = min(iter_iov_len(&data), iov_iter_count(&data));
+		pages = vhost_blk_pin_find(pin, addr, bytes);
+		if (!pages) {
+			req->prepinned = false;
+			req->nr_vecs = 0;
+			return false;
+		}
+		vhost_blk_map_add(req, pages, offset_in_page(addr), bytes);
+		iov_iter_advance(&data, bytes);
+	}
+	req->ring->stats.prepinned++;
+	return true;
 }
 
 static struct page *vhost_blk_bounce_page(struct vhost_blk_req *req)
@@ -306,6 +337,8 @@ int vhost_blk_map_plain(struct vhost_blk_req *req, struct iov_iter *data)
 	ret = vhost_blk_map_table(req, data);
 	if (ret)
 		return ret;
+	if (vhost_blk_map_prepinned(req, *data))
+		return 0;
 	ret = vhost_blk_map_pin(req, data);
 	if (ret)
 		vhost_blk_map_release(req, false);
@@ -357,6 +390,8 @@ void vhost_blk_map_release(struct vhost_blk_req *req, bool read)
 			vhost_blk_bounce_copy(req, true);
 		vhost_blk_bounce_free(req);
 	}
+	if (req->prepinned)
+		req->nr_vecs = 0;
 	while (req->nr_vecs) {
 		vec = &req->vecs[--req->nr_vecs];
 		nr = DIV_ROUND_UP(vec->bv_offset + vec->bv_len, PAGE_SIZE);

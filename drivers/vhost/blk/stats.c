@@ -16,7 +16,7 @@ static const char * const vhost_blk_stats_names[] = {
 	"requeues", "discards", "discard_bytes", "write_zeroes",
 	"write_zeroes_bytes", "iotlb_misses", "zone_commands",
 	"signal_holds", "signals_saved", "hold_misses",
-	"polled", "poll_fallbacks",
+	"polled", "poll_fallbacks", "prepinned",
 };
 
 #define VHOST_BLK_NR_STATS	ARRAY_SIZE(vhost_blk_stats_names)

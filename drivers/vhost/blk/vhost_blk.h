@@ -41,6 +41,7 @@
 
 struct seq_file;
 struct vhost_blk;
+struct vhost_blk_pin;
 struct vhost_blk_req;
 struct vhost_blk_vq;
 
@@ -64,6 +65,7 @@ struct vhost_blk_vq;
  * @nr_vecs:	of @vecs
  * @nr_bounce:	of @bounce
  * @bounce_reserved: its pages come from the reserve
+ * @prepinned:	@vecs has pages that stay pinned
  * @writethrough: what it writes must be stable before it completes
  * @ignore_discard: nothing is to be given back to what is below the disk
  * @bounce_order: its vectors are of this many pages, as a power of two
@@ -103,6 +105,7 @@ struct vhost_blk_req {
 	unsigned int nr_vecs;
 	unsigned int nr_bounce;
 	bool bounce_reserved;
+	bool prepinned;
 	bool writethrough;
 	bool ignore_discard;
 	u8 bounce_order;
@@ -315,6 +318,8 @@ struct vhost_blk_vq {
  * @parked:	pollers return at once
  * @dying:	the owner is gone, or closes: cut short what takes long
  * @event:	VHOST_BLK_SET_EVENT; replaced under &vhost_dev.mutex
+ * @pin:	guest memory that stays pinned; changes under &vhost_dev.mutex
+ *		while all rings are held and nothing is in flight
  * @vqs:	for vhost core
  * @rings:	the rings, each allocated by itself
  */
@@ -325,6 +330,7 @@ struct vhost_blk {
 	bool parked;
 	bool dying;
 	struct eventfd_ctx __rcu *event;
+	struct vhost_blk_pin *pin;
 	struct vhost_virtqueue *vqs[VHOST_BLK_MAX_RINGS];
 	struct vhost_blk_vq *rings[VHOST_BLK_MAX_RINGS];
 };
@@ -416,6 +422,12 @@ int vhost_blk_map_plain(struct vhost_blk_req *req, struct iov_iter *data);
 int vhost_blk_map_data(struct vhost_blk_req *req, struct iov_iter *data,
 		       bool write);
 void vhost_blk_map_release(struct vhost_blk_req *req, bool read);
+
+/* pin.c */
+struct page **vhost_blk_pin_find(const struct vhost_blk_pin *pin,
+				 unsigned long addr, size_t bytes);
+void vhost_blk_pin_drop(struct vhost_blk *blk);
+long vhost_blk_pin_set(struct vhost_blk *blk, void __user *argp);
 
 /* bdev.c */
 void vhost_blk_bdev_append(struct vhost_blk_req *req);

@@ -239,6 +239,7 @@ struct vhost_blk_limits {
  * @hold_misses:	signals held back that too few completions followed
  * @polled:		reads and writes whose completion the disk was asked for
  * @poll_fallbacks:	reads and writes that the disk could not do so
+ * @prepinned:		reads and writes whose memory was pinned already
  * @reserved2:		zero
  */
 struct vhost_blk_stats {
@@ -273,7 +274,8 @@ struct vhost_blk_stats {
 	__u64 hold_misses;
 	__u64 polled;
 	__u64 poll_fallbacks;
-	__u64 reserved2[2];
+	__u64 prepinned;
+	__u64 reserved2[1];
 };
 
 #define VHOST_BLK_GET_STATS	_IOWR(VHOST_VIRTIO, 0x56, \
@@ -286,5 +288,13 @@ struct vhost_blk_stats {
  * new capacity when the guest does I/O; a disk that is idle says nothing.
  */
 #define VHOST_BLK_SET_EVENT	_IOW(VHOST_VIRTIO, 0x57, int)
+
+/*
+ * 1: pin all memory of the memory table now, so that no request has to; 0: let
+ * it go. It is charged to RLIMIT_MEMLOCK. A new memory table, like the end of the
+ * ownership, lets go of what was pinned. Only for memory that the owner does not
+ * replace meanwhile: data goes to and comes from the pages that were there.
+ */
+#define VHOST_BLK_PIN_MEMORY	_IOW(VHOST_VIRTIO, 0x58, __u32)
 
 #endif /* _UAPI_LINUX_VHOST_BLK_H */
