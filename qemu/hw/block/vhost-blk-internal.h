@@ -161,6 +161,21 @@ void vhost_blk_kernel_stop_one(VHostBlk *v, unsigned int i);
 int vhost_blk_kernel_start_one(VHostBlk *v, unsigned int i, int fd);
 
 /**
+ * vhost_blk_memory_init: have guest memory pinned, if that is asked for
+ * @v: the device, after vhost_dev_init()
+ * @errp: the reason why not
+ *
+ * Returns: success. That the kernel cannot pin it later on is no error.
+ */
+bool vhost_blk_memory_init(VHostBlk *v, Error **errp);
+
+/**
+ * vhost_blk_memory_cleanup: undo vhost_blk_memory_init()
+ * @v: the device, after vhost_dev_cleanup()
+ */
+void vhost_blk_memory_cleanup(VHostBlk *v);
+
+/**
  * vhost_blk_unfit: why the kernel cannot serve the drive
  * @v: the device
  * @vhostfd: /dev/vhost-blk

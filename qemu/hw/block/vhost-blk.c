@@ -212,16 +212,21 @@ static bool vhost_blk_connect(VHostBlk *v, int vhostfd, Error **errp)
      */
     migrate_del_blocker(&v->dev.migration_blocker);
 
-    if (!vhost_blk_workers_init(v, errp)) {
+    if (!vhost_blk_memory_init(v, errp)) {
         goto cleanup;
+    }
+    if (!vhost_blk_workers_init(v, errp)) {
+        goto cleanup_memory;
     }
     ret = vhost_blk_events_init(v);
     if (ret < 0) {
         error_setg_errno(errp, -ret, "vhost-blk: cannot listen to the kernel");
-        goto cleanup;
+        goto cleanup_memory;
     }
     return true;
 
+cleanup_memory:
+    vhost_blk_memory_cleanup(v);
 cleanup:
     vhost_dev_cleanup(&v->dev);
 free_vqs:
@@ -305,6 +310,7 @@ static void vhost_blk_device_unrealize(DeviceState *dev)
     VHOST_BLK_GET_CLASS(v)->parent_unrealize(dev);
     vhost_blk_events_cleanup(v);
     vhost_dev_cleanup(&v->dev);
+    vhost_blk_memory_cleanup(v);
     g_clear_pointer(&v->bh, qemu_bh_delete);
     g_clear_pointer(&v->vqs, g_free);
     g_clear_pointer(&v->worker_tids, g_free);
@@ -353,6 +359,7 @@ static const Property vhost_blk_properties[] = {
     DEFINE_PROP_UINT32("signal-us", VHostBlk, signal_us, 50),
     DEFINE_PROP_STRING("poll-cpu", VHostBlk, poll_cpu),
     DEFINE_PROP_UINT32("workers", VHostBlk, workers, 1),
+    DEFINE_PROP_BOOL("pin-memory", VHostBlk, pin_memory, false),
     DEFINE_PROP_BOOL("fallback", VHostBlk, fallback, true),
 };
 
@@ -404,6 +411,8 @@ static void vhost_blk_class_init(ObjectClass *klass, void *data)
         "CPUs to pin the workers to, one each, such as 3-4");
     object_class_property_set_description(klass, "workers",
         "Kernel threads that the rings are spread over");
+    object_class_property_set_description(klass, "pin-memory",
+        "Keep all guest memory pinned, so that requests need not do it");
     object_class_property_set_description(klass, "fallback",
         "Let QEMU serve what the kernel cannot");
 }

@@ -56,6 +56,7 @@ struct VHostBlk {
     int32_t *worker_tids;       /* one per worker */
     EventNotifier event;        /* the kernel has news of the disk */
     int64_t followed;           /* a length that could not be taken over */
+    bool pin_failed;            /* the last attempt to pin guest memory */
 
     /* properties */
     char *vhostfd;
@@ -65,6 +66,7 @@ struct VHostBlk {
     uint32_t workers;
     bool poll_adaptive;
     bool poll_completions;
+    bool pin_memory;
     bool fallback;
 };
 
