@@ -5,6 +5,7 @@
  * line of JSON. See tools/bench/cost.
  *
  *	vhost-blk /dev/DISK	/dev/vhost-blk, in interrupt mode
+ *	vhost-blk-pinned /dev/DISK	the same, with all memory pinned
  *	vhost-user SOCKET	a vhost-user-blk back end
  *	null -			none: what this program costs by itself
  *	io_uring /dev/DISK	no virtqueue: what the disk costs
@@ -43,6 +44,11 @@ static bool is(const struct bench *b, const char *name)
 	return !strcmp(b->backend, name);
 }
 
+static bool is_ours(const struct bench *b)
+{
+	return is(b, "vhost-blk") || is(b, "vhost-blk-pinned");
+}
+
 void bench_begin(struct bench *b)
 {
 	if (b->marker >= 0 && write(b->marker, "1", 1) != 1)
@@ -75,6 +81,7 @@ static int mem_init(struct gmem *m)
 static int backend_open(struct vdev *d, const struct bench *b)
 {
 	int memfd = mem_init(&d->mem), r;
+	uint32_t pin = 1;
 
 	if (memfd < 0)
 		return memfd;
@@ -89,7 +96,11 @@ static int backend_open(struct vdev *d, const struct bench *b)
 		r = vdev_ioctl(d, VHOST_SET_OWNER, NULL);
 	if (!r)
 		r = vdev_ioctl(d, VHOST_SET_FEATURES, &d->features);
-	return r ?: vdev_set_mem(d);
+	if (!r)
+		r = vdev_set_mem(d);
+	if (!r && is(b, "vhost-blk-pinned"))
+		r = vdev_ioctl(d, VHOST_BLK_PIN_MEMORY, &pin);
+	return r;
 }
 
 int vhost_blk_open(struct vdev *d)
@@ -105,7 +116,7 @@ static int ring_start(struct vdev *d, const struct bench *b, struct vq **q)
 	r = vq_setup(d, 0, RING_SIZE, q);
 	if (r)
 		return r;
-	if (is(b, "vhost-blk")) {
+	if (is_ours(b)) {
 		disk = open(b->path, O_RDONLY | O_DIRECT | O_CLOEXEC);
 		r = disk < 0 ? -errno : vdev_set_poll(d, 0, 0);
 	}
@@ -259,7 +270,7 @@ static int spread(struct bench *b)
 	struct prng p = { .state = 1 };
 	int fd, i;
 
-	if (is(b, "vhost-blk") || is(b, "io_uring")) {
+	if (is_ours(b) || is(b, "io_uring")) {
 		fd = open(b->path, O_RDONLY | O_CLOEXEC);
 		if (fd < 0 || ioctl(fd, BLKGETSIZE64, &bytes))
 			return -errno;
