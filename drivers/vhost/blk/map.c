@@ -130,9 +130,6 @@ static bool vhost_blk_map_prepinned(struct vhost_blk_req *req,
 	unsigned long addr;
 	size_t bytes;
 
-	req->prepinned = pin;
-	if (!pin)
-		return false;
 	while (iov_iter_count(&data)) {
 		addr = (unsigned long)iter_iov_addr(&data);
 		bytes = min(iter_iov_len(&data), iov_iter_count(&data));
@@ -337,7 +334,8 @@ int vhost_blk_map_plain(struct vhost_blk_req *req, struct iov_iter *data)
 	ret = vhost_blk_map_table(req, data);
 	if (ret)
 		return ret;
-	if (vhost_blk_map_prepinned(req, *data))
+	req->prepinned = req->ring->blk->pin;
+	if (req->prepinned && vhost_blk_map_prepinned(req, *data))
 		return 0;
 	ret = vhost_blk_map_pin(req, data);
 	if (ret)
