@@ -276,7 +276,12 @@ static void vhost_blk_bdev_flush(struct vhost_blk_req *req)
  */
 void vhost_blk_bdev_zone_mgmt(struct vhost_blk_req *req, enum req_op op)
 {
-	vhost_blk_bdev_submit_empty(req, op | REQ_SYNC);
+	/*
+	 * Two commands to one zone lie next to each other, so the block layer
+	 * would merge them under a plug, and is lost when that request ends:
+	 * it does not expect bios without data behind the first.
+	 */
+	vhost_blk_bdev_submit_empty(req, op | REQ_SYNC | REQ_NOMERGE);
 }
 
 static int vhost_blk_bdev_discard(struct vhost_blk_backend *backend, u64 sector,

@@ -410,6 +410,38 @@ static const uint32_t one_zone_cmd[] = {
 	VIRTIO_BLK_T_ZONE_FINISH, VIRTIO_BLK_T_ZONE_RESET,
 };
 
+/* The block layer must not take them for one long request. */
+TEST_F(zone, commands_to_one_zone_may_come_at_once)
+{
+	static const uint32_t types[] = {
+		VIRTIO_BLK_T_ZONE_OPEN, VIRTIO_BLK_T_ZONE_CLOSE,
+		VIRTIO_BLK_T_ZONE_OPEN, VIRTIO_BLK_T_ZONE_FINISH,
+		VIRTIO_BLK_T_ZONE_RESET, VIRTIO_BLK_T_ZONE_RESET_ALL,
+	};
+	uint64_t start = self->was.z[self->first].start;
+	struct req r[8];
+	unsigned int i, j;
+
+	for (i = 0; i < ARRAY_SIZE(types); i++) {
+		for (j = 0; j < ARRAY_SIZE(r); j++) {
+			req_init(&r[j], types[i],
+				 types[i] == VIRTIO_BLK_T_ZONE_RESET_ALL ? 0 : start, 0);
+			ASSERT_EQ(0, req_build(&self->d.mem, &r[j]));
+			ASSERT_LE(0, req_add(self->q, &r[j]));
+		}
+		vq_kick(self->q);
+		ASSERT_EQ(0, req_wait_n(self->q, ARRAY_SIZE(r), REQ_TIMEOUT_MS));
+		EXPECT_EQ(VIRTIO_BLK_S_OK, r[0].status) {
+			TH_LOG("type %u", types[i]);
+		}
+		for (j = 0; j < ARRAY_SIZE(r); j++) {
+			EXPECT_TRUE(r[j].done);
+			EXPECT_EQ(1, r[j].used_len);
+			req_free(&r[j]);
+		}
+	}
+}
+
 TEST_F(zone, commands_name_a_sequential_zone_by_its_first_sector)
 {
 	const uint64_t start = self->was.z[self->first].start;
