@@ -107,8 +107,7 @@ static void vhost_blk_bdev_submit(struct vhost_blk_req *req, blk_opf_t opf)
 	struct bio *bio;
 
 	if (!vhost_blk_bdev_alloc_more(req, nr_bios - 1)) {
-		req->status = VIRTIO_BLK_S_IOERR;
-		vhost_blk_req_done(req);
+		vhost_blk_req_fail(req, VIRTIO_BLK_S_IOERR);
 		return;
 	}
 	atomic_set(&req->pending, nr_bios);

@@ -18,6 +18,7 @@
 void vhost_blk_req_fail(struct vhost_blk_req *req, u8 status)
 {
 	req->status = status;
+	req->refused = true;
 	vhost_blk_req_done(req);
 }
 
@@ -207,6 +208,7 @@ static void __user *vhost_blk_req_status_addr(const struct iovec *iov,
 static void vhost_blk_req_reset(struct vhost_blk_req *req)
 {
 	req->status = VIRTIO_BLK_S_OK;
+	req->refused = false;
 	req->type = U32_MAX;
 	req->len = 0;
 	req->used = 0;
@@ -284,6 +286,7 @@ static void vhost_blk_req_count(struct vhost_blk_req *req)
 	}
 	if (req->status) {
 		stats->errors++;
+		stats->disk_errors += !req->refused;
 		vhost_blk_event_signal(req->ring->blk);
 		return;
 	}

@@ -16,12 +16,12 @@ static const char * const vhost_blk_stats_names[] = {
 	"requeues", "discards", "discard_bytes", "write_zeroes",
 	"write_zeroes_bytes", "iotlb_misses", "zone_commands",
 	"signal_holds", "signals_saved", "hold_misses",
-	"polled", "poll_fallbacks", "prepinned",
+	"polled", "poll_fallbacks", "prepinned", "disk_errors",
 };
 
 #define VHOST_BLK_NR_STATS	ARRAY_SIZE(vhost_blk_stats_names)
 
-static_assert(offsetof(struct vhost_blk_stats, reserved2) ==
+static_assert(sizeof(struct vhost_blk_stats) ==
 	      offsetof(struct vhost_blk_stats, reads) +
 	      VHOST_BLK_NR_STATS * sizeof(u64));
 

@@ -62,6 +62,7 @@ struct vhost_blk_vq;
  * @busy:	taken from the available ring, not yet put on the used ring; its
  *		memory may be released already
  * @again:	the backend has to submit it once more
+ * @refused:	ended before it reached the backend
  * @nr_vecs:	of @vecs
  * @nr_bounce:	of @bounce
  * @bounce_reserved: its pages come from the reserve
@@ -102,6 +103,7 @@ struct vhost_blk_req {
 	u8 status;
 	bool busy;
 	bool again;
+	bool refused;
 	unsigned int nr_vecs;
 	unsigned int nr_bounce;
 	bool bounce_reserved;

@@ -240,7 +240,8 @@ struct vhost_blk_limits {
  * @polled:		reads and writes whose completion the disk was asked for
  * @poll_fallbacks:	reads and writes that the disk could not do so
  * @prepinned:		reads and writes whose memory was pinned already
- * @reserved2:		zero
+ * @disk_errors:	of @errors, those that the disk, or the filesystem under an
+ *			image file, reported; the others never got there
  */
 struct vhost_blk_stats {
 	__u32 index;
@@ -275,7 +276,7 @@ struct vhost_blk_stats {
 	__u64 polled;
 	__u64 poll_fallbacks;
 	__u64 prepinned;
-	__u64 reserved2[1];
+	__u64 disk_errors;
 };
 
 #define VHOST_BLK_GET_STATS	_IOWR(VHOST_VIRTIO, 0x56, \
