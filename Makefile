@@ -40,8 +40,10 @@ selftest-debug: module-debug
 guest-test: module-stock qemu
 	@tools/vm/guest-test
 
-# The same with 50000 requests on each disk: half an hour under emulation.
+# The same with 50000 requests on each disk, half an hour under emulation; and ten
+# minutes of load on the module alone.
 soak: module-stock qemu
+	@VHOST_BLK_TEST_SECONDS=600 tools/testing/run-selftests load
 	@COUNT=50000 PARTS="bad_input configuration changes lifecycle hand_over hand_over_iommu behind_iommu fio_runs" \
 		tools/vm/guest-test
 
@@ -80,7 +82,7 @@ help:
 	@echo 'make bench         end to end against QEMU, vhost-scsi, vhost-user-blk: 90 minutes'
 	@echo '     QUICK=1       10 minutes; tools/bench/run -h lists more'
 	@echo '     NATIVE=1 DISK=/dev/...  on this machine; what is on that disk is lost'
-	@echo 'make soak          the guest tests with 50000 requests on each disk'
+	@echo 'make soak          the guest tests with 50000 requests on each disk, ten minutes of load'
 	@echo 'make qemu          QEMU with the vhost-blk devices, in out/qemu/'
 	@echo 'make patch         out/vhost-blk-7.3.patch for the kernel tree'
 	@echo 'make install       the module into /lib/modules (KVER=, KSRC= as above)'
