@@ -368,6 +368,9 @@ static void vhost_blk_bdev_limits(const struct vhost_blk_backend *backend,
 	limits->io_opt = lim->io_opt;
 	limits->max_segment_size = lim->max_segment_size;
 	limits->max_sectors = lim->max_sectors;
+	limits->discard_granularity = lim->discard_granularity;
+	if (!vhost_blk_zoned(backend))
+		limits->max_secure_erase_sectors = lim->max_secure_erase_sectors;
 	limits->alignment_offset = max(bdev_alignment_offset(backend->bdev), 0);
 	if (vhost_blk_zoned(backend))
 		vhost_blk_bdev_zone_limits(backend, limits);

@@ -237,6 +237,7 @@ static void vhost_blk_file_limits(const struct vhost_blk_backend *backend,
 	limits->io_opt = 0;
 	limits->max_segment_size = U32_MAX;
 	limits->max_sectors = INT_MAX >> SECTOR_SHIFT;
+	limits->discard_granularity = limits->physical_block;
 	limits->alignment_offset = 0;
 }
 

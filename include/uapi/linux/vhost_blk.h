@@ -170,6 +170,10 @@ struct vhost_blk_worker {
  * @max_append_sectors:	of one VIRTIO_BLK_T_ZONE_APPEND, 512-byte sectors;
  *			larger ones fail
  * @write_granularity:	of writes to sequential zones, bytes
+ * @discard_granularity: what is discarded or erased is best made of units of
+ *			this, bytes; 0: the disk does not discard
+ * @max_secure_erase_sectors: of one device request, 512-byte sectors; 0: the
+ *			disk cannot erase securely
  * @reserved:		must be zero
  *
  * Hints for whoever makes up the guest's configuration space; guest requests
@@ -194,7 +198,9 @@ struct vhost_blk_limits {
 	__u32 max_active_zones;
 	__u32 max_append_sectors;
 	__u32 write_granularity;
-	__u32 reserved[9];
+	__u32 discard_granularity;
+	__u32 max_secure_erase_sectors;
+	__u32 reserved[7];
 };
 
 #define VHOST_BLK_GET_LIMITS	_IOWR(VHOST_VIRTIO, 0x55, \
