@@ -16,6 +16,7 @@
 
 #include "blkdev.h"
 #include "util.h"
+#include "vduse.h"
 
 #define NULLB "/sys/kernel/config/nullb"
 #define NUMBER(n) NUMBER_(n)
@@ -325,6 +326,10 @@ static int make(struct blkdev *b)
 				 sectors - BLKDEV_BAD_SECTOR - BLKDEV_BAD_COUNT,
 				 BLKDEV_BAD_SECTOR + BLKDEV_BAD_COUNT);
 		break;
+	case BLKDEV_ERASE:
+		return vduse_make(512, b->path, sizeof(b->path));
+	case BLKDEV_ERASE_4K:
+		return vduse_make(4096, b->path, sizeof(b->path));
 	default:
 		return stack_make(b->kind, b->path, sizeof(b->path));
 	}
@@ -419,6 +424,7 @@ void blkdev_remove_all(void)
 	int fd;
 
 	stack_remove_all();
+	vduse_remove_all();
 	for (i = 0; i < ARRAY_SIZE(mapped); i++) {
 		snprintf(path, sizeof(path), "/dev/mapper/%s", mapped[i]);
 		if (exists(path))

@@ -47,6 +47,9 @@ enum blkdev_kind {
 	BLKDEV_XFS_4K,
 	BLKDEV_EXT4_CACHE,	/* sparse file on ext4 on a disk with a write cache */
 	BLKDEV_XFS_CACHE,
+	/* made by vduse.c */
+	BLKDEV_ERASE,		/* erases securely; see vduse.h */
+	BLKDEV_ERASE_4K,	/* the same with 4096-byte blocks */
 };
 
 #define BLKDEV_SIZE		(64ULL << 20)	/* of those that we make */
