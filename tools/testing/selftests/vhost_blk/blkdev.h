@@ -38,6 +38,7 @@ enum blkdev_kind {
 	BLKDEV_PART,		/* partition of a null_blk that discards */
 	BLKDEV_LINEAR,		/* dm-linear over two of them */
 	BLKDEV_THIN,		/* dm-thin over one */
+	BLKDEV_THIN_SMALL,	/* the same, of a pool of BLKDEV_POOL */
 	BLKDEV_RAID1,		/* md over two */
 	BLKDEV_NVME_TCP,	/* nvmet over one, and nvme-tcp to 127.0.0.1 */
 	BLKDEV_EXT4,		/* sparse file on ext4 */
@@ -53,6 +54,8 @@ enum blkdev_kind {
 };
 
 #define BLKDEV_SIZE		(64ULL << 20)	/* of those that we make */
+#define BLKDEV_POOL		(2ULL << 20)
+#define BLKDEV_POOL_BLOCK	65536	/* what the pool gives out at a time */
 #define BLKDEV_ZONED_OPEN	3
 #define BLKDEV_ZONED_ACTIVE	5
 #define BLKDEV_BAD_SECTOR	4096
@@ -91,6 +94,10 @@ long long blkdev_allocated(const struct blkdev *b);
  * of the new size.
  */
 int blkdev_resize(struct blkdev *b, uint64_t sectors);
+
+/* BLKDEV_THIN_SMALL: make its pool twice as large; take pool and disk away. */
+int blkdev_extend_pool(void);
+void blkdev_remove_pool(void);
 
 /*
  * BLKDEV_*_CACHE, BLKDEV_NULL_NO_FUA: power off and on. What is in the disk's

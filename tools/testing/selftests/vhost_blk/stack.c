@@ -103,28 +103,39 @@ static int linear_make(void)
 	return r ? r : blkdev_make_dm("vbt-linear", "", table);
 }
 
-static int thin_make(void)
+/* A full pool is an error, not a reason to wait. */
+static void pool_table(char *table, size_t size, const char *name,
+		       unsigned long long sectors)
 {
-	char table[256];
+	snprintf(table, size,
+		 "0 %llu thin-pool /dev/%s-meta /dev/%s-data 128 0 1 error_if_no_space",
+		 sectors, name, name);
+}
+
+/* The volume @name of @sectors, out of a pool of @pool sectors. */
+static int thin_make(const char *name, unsigned long long sectors,
+		     unsigned long long pool)
+{
+	char under[64], table[256];
 	int r;
 
-	if (exists("/dev/mapper/vbt-thin"))
+	snprintf(under, sizeof(under), "/dev/mapper/%s", name);
+	if (exists(under))
 		return 0;
-	r = blkdev_make_null("vbt-thin-meta", NULL);
+	snprintf(under, sizeof(under), "%s-meta", name);
+	r = blkdev_make_null(under, NULL);
+	snprintf(under, sizeof(under), "%s-data", name);
 	if (!r)
-		r = blkdev_make_null("vbt-thin-data", discard);
-	/* A full pool is an error, not a reason to wait. */
-	snprintf(table, sizeof(table),
-		 "0 %llu thin-pool /dev/vbt-thin-meta /dev/vbt-thin-data 128 0 1 error_if_no_space",
-		 SECTORS);
+		r = blkdev_make_null(under, discard);
+	snprintf(under, sizeof(under), "%s-pool", name);
+	pool_table(table, sizeof(table), name, pool);
 	if (!r)
-		r = blkdev_make_dm("vbt-pool", "dm_thin_pool", table);
-	if (!r && run(DMSETUP "message vbt-pool 0 \"create_thin 0\""))
+		r = blkdev_make_dm(under, "dm_thin_pool", table);
+	if (!r && run(DMSETUP "message %s 0 \"create_thin 0\"", under))
 		r = blkdev_fail(-EIO, "the thin pool makes no volume");
-	/* Larger than the pool. */
-	snprintf(table, sizeof(table), "0 %llu thin /dev/mapper/vbt-pool 0",
-		 2 * SECTORS);
-	return r ? r : blkdev_make_dm("vbt-thin", "", table);
+	snprintf(table, sizeof(table), "0 %llu thin /dev/mapper/%s 0", sectors,
+		 under);
+	return r ? r : blkdev_make_dm(name, "", table);
 }
 
 /* Without a superblock, and clean from the start. */
@@ -389,8 +400,13 @@ int stack_make(enum blkdev_kind kind, char *path, size_t size)
 		name = "mapper/vbt-linear";
 		break;
 	case BLKDEV_THIN:
-		r = thin_make();
+		/* Larger than the pool. */
+		r = thin_make("vbt-thin", 2 * SECTORS, SECTORS);
 		name = "mapper/vbt-thin";
+		break;
+	case BLKDEV_THIN_SMALL:
+		r = thin_make("vbt-small", SECTORS, BLKDEV_POOL / 512);
+		name = "mapper/vbt-small";
 		break;
 	case BLKDEV_RAID1:
 		r = raid1_make();
@@ -408,7 +424,9 @@ int stack_make(enum blkdev_kind kind, char *path, size_t size)
 
 void stack_remove_all(void)
 {
-	static const char * const mapped[] = { "vbt-linear", "vbt-thin", "vbt-pool" };
+	static const char * const mapped[] = {
+		"vbt-linear", "vbt-thin", "vbt-thin-pool",
+	};
 	char path[128];
 	unsigned int i;
 
@@ -416,6 +434,7 @@ void stack_remove_all(void)
 		fs_remove(&fs_table[i]);
 	nvme_tcp_remove();
 	raid1_remove();
+	blkdev_remove_pool();
 	for (i = 0; i < ARRAY_SIZE(mapped); i++) {
 		snprintf(path, sizeof(path), "/dev/mapper/%s", mapped[i]);
 		if (exists(path))
@@ -479,6 +498,25 @@ static int linear_resize(uint64_t sectors)
 	return run("printf '%%b' '%s' | " DMSETUP "load vbt-linear && " DMSETUP
 		   "suspend vbt-linear && " DMSETUP "resume vbt-linear", table) ?
 		-EIO : 0;
+}
+
+int blkdev_extend_pool(void)
+{
+	char table[256];
+
+	pool_table(table, sizeof(table), "vbt-small", 2 * BLKDEV_POOL / 512);
+	return run("printf '%%b' '%s' | " DMSETUP "load vbt-small-pool && " DMSETUP
+		   "suspend vbt-small-pool && " DMSETUP "resume vbt-small-pool",
+		   table) ? -EIO : 0;
+}
+
+/* With its disks: new ones hold nothing. */
+void blkdev_remove_pool(void)
+{
+	if (!exists("/dev/mapper/vbt-small-pool"))
+		return;
+	run(DMSETUP "remove --retry vbt-small; " DMSETUP "remove --retry vbt-small-pool; "
+	    "rmdir /sys/kernel/config/nullb/vbt-small-meta /sys/kernel/config/nullb/vbt-small-data");
 }
 
 int blkdev_resize(struct blkdev *b, uint64_t sectors)
