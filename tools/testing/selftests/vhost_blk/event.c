@@ -151,7 +151,7 @@ TEST_F(resize, no_request_is_lost_while_the_size_changes)
 	struct events *s = &self->s;
 	const unsigned int depth = 16;
 	struct req r[16], *got;
-	unsigned int i, n = 0, posted = 0, bad = 0, total = test_scale(600);
+	unsigned int i, n = 0, posted = 0, bad = 0, total = 100 + test_scale(500);
 	unsigned int next = 50;
 	int err;
 

@@ -13,7 +13,7 @@
 
 /* Emulated and instrumented machines are slow. */
 #undef TEST_TIMEOUT_DEFAULT
-#define TEST_TIMEOUT_DEFAULT 60
+#define TEST_TIMEOUT_DEFAULT 180
 
 #define MEM_SIZE	(64UL << 20)
 
