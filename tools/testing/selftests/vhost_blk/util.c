@@ -155,15 +155,24 @@ int module_refs_settle(const char *name, int want, unsigned int ms)
 	return refs;
 }
 
-int kernel_splats(void)
+bool is_splat(const char *line)
 {
 	static const char * const sign[] = {
 		"WARNING: ", "BUG: ", "kernel BUG at", "Oops:", "INFO: task ",
 		"UBSAN:", "general protection fault", "possible circular",
 	};
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(sign); i++)
+		if (strstr(line, sign[i]))
+			return true;
+	return false;
+}
+
+int kernel_splats(void)
+{
 	int size = klogctl(10, NULL, 0), found = 0, n;
 	char *buf, *line, *save = NULL;
-	unsigned int i;
 
 	buf = size > 0 ? malloc(size + 1) : NULL;
 	if (!buf)
@@ -176,11 +185,7 @@ int kernel_splats(void)
 	buf[n] = '\0';
 	for (line = strtok_r(buf, "\n", &save); line;
 	     line = strtok_r(NULL, "\n", &save))
-		for (i = 0; i < ARRAY_SIZE(sign); i++)
-			if (strstr(line, sign[i])) {
-				found++;
-				break;
-			}
+		found += is_splat(line);
 	free(buf);
 	return found;
 }

@@ -42,7 +42,10 @@ int module_refs(const char *name);
 /* Wait up to @ms until module_refs(name) is @want; returns the last count. */
 int module_refs_settle(const char *name, int want, unsigned int ms);
 
-/* Number of lines of the kernel log that report a bug of the kernel. */
+/* Does a line of the kernel log report a bug of the kernel? */
+bool is_splat(const char *line);
+
+/* Number of such lines. */
 int kernel_splats(void);
 
 /*

@@ -21,6 +21,8 @@
 #define READ_ONCE(x)		(*(const volatile __typeof__(x) *)&(x))
 #define WRITE_ONCE(x, v)	(*(volatile __typeof__(x) *)&(x) = (v))
 
+#define GUARD_BYTE	0xa5
+
 int vdev_ioctl(const struct vdev *d, unsigned long req, void *arg)
 {
 	int r;
@@ -49,23 +51,34 @@ int vdev_file(const struct vdev *d, unsigned long req, unsigned int index,
 
 int gmem_init(struct gmem *m, size_t size)
 {
-	void *p;
+	size_t all = 2 * GMEM_HALF + size;
+	char *p;
 
-	p = mmap(NULL, 2 * GMEM_HALF + size, PROT_READ | PROT_WRITE,
+	p = mmap(NULL, all + 2 * GMEM_GUARD, PROT_READ | PROT_WRITE,
 		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (p == MAP_FAILED)
 		return -errno;
-	m->base = p;
+	memset(p, GUARD_BYTE, GMEM_GUARD);
+	memset(p + GMEM_GUARD + all, GUARD_BYTE, GMEM_GUARD);
+	m->base = p + GMEM_GUARD;
 	m->high = size;
 	m->used = 0;
+	m->shift = 0;
 	return 0;
 }
 
 void gmem_free(struct gmem *m)
 {
 	if (m->base)
-		munmap(m->base, 2 * GMEM_HALF + m->high);
+		munmap(m->base - GMEM_GUARD,
+		       2 * GMEM_HALF + m->high + 2 * GMEM_GUARD);
 	m->base = NULL;
+}
+
+bool gmem_guards_intact(const struct gmem *m)
+{
+	return mem_is(m->base - GMEM_GUARD, GUARD_BYTE, GMEM_GUARD) &&
+	       mem_is(m->base + 2 * GMEM_HALF + m->high, GUARD_BYTE, GMEM_GUARD);
 }
 
 void *gmem_alloc(struct gmem *m, size_t size, size_t align)
@@ -86,14 +99,15 @@ uint64_t gmem_addr(const struct gmem *m, const void *p)
 	size_t at = (const char *)p - m->base;
 
 	if (at >= 2 * GMEM_HALF)
-		return GMEM_HIGH + at - 2 * GMEM_HALF;
+		return m->shift + GMEM_HIGH + at - 2 * GMEM_HALF;
 	if (at >= GMEM_HALF)
-		return GMEM_LOW + at - GMEM_HALF;
-	return GMEM_BORDER + at;
+		return m->shift + GMEM_LOW + at - GMEM_HALF;
+	return m->shift + GMEM_BORDER + at;
 }
 
 void *gmem_ptr(const struct gmem *m, uint64_t addr)
 {
+	addr -= m->shift;
 	if (addr >= GMEM_HIGH)
 		return m->base + 2 * GMEM_HALF + (addr - GMEM_HIGH);
 	if (addr >= GMEM_BORDER)

@@ -39,7 +39,8 @@
  *	HIGH ..			base+2*half ..
  *
  * Rings and buffers come from the high region; the low ones are for buffers
- * that lie across a border.
+ * that lie across a border. On both sides of the mapping lies a guard, which is
+ * not the guest's.
  */
 #define GMEM_LOW	0x100000ULL
 #define GMEM_HALF	0x100000ULL
@@ -48,10 +49,13 @@
 /* A guest address that no region covers. */
 #define GMEM_HOLE	0x4000000000ULL
 
+#define GMEM_GUARD	65536UL
+
 struct gmem {
 	char *base;
 	size_t high;	/* size of the high region */
 	size_t used;	/* of it */
+	uint64_t shift;	/* all guest addresses are higher by this */
 };
 
 struct vdev;
@@ -113,6 +117,8 @@ void vdev_close(struct vdev *d);
 int vdev_set_mem(struct vdev *d);
 int gmem_init(struct gmem *m, size_t size);
 void gmem_free(struct gmem *m);
+/* True if nobody has written next to guest memory. */
+bool gmem_guards_intact(const struct gmem *m);
 
 /* Zeroed guest memory; dies when there is none left. */
 void *gmem_alloc(struct gmem *m, size_t size, size_t align);
