@@ -37,6 +37,14 @@ selftest: module-stock
 selftest-debug: module-debug
 	@tools/testing/run-selftests --kernel debug
 
+# Both fuzzers, SECONDS each, and what of the module they have run. The stock kernel
+# does more in the same time; KERNEL=debug sees more of what goes wrong.
+fuzz: KERNEL ?= stock
+fuzz: SECONDS ?= 60
+fuzz:
+	@env -u SECONDS VHOST_BLK_TEST_SECONDS=$(SECONDS) tools/testing/run-selftests \
+		--kernel $(KERNEL) --coverage fuzz_ioctl fuzz_ring
+
 guest-test: module-stock qemu
 	@tools/vm/guest-test
 
@@ -82,11 +90,13 @@ help:
 	@echo 'make bench         end to end against QEMU, vhost-scsi, vhost-user-blk: 90 minutes'
 	@echo '     QUICK=1       10 minutes; tools/bench/run -h lists more'
 	@echo '     NATIVE=1 DISK=/dev/...  on this machine; what is on that disk is lost'
+	@echo 'make fuzz SECONDS=N   each fuzzer for N seconds (default 60), and the coverage of the'
+	@echo '                   module; KERNEL=debug does it in the kernel with the checkers'
 	@echo 'make soak          the guest tests with 50000 requests on each disk, ten minutes of load'
 	@echo 'make qemu          QEMU with the vhost-blk devices, in out/qemu/'
 	@echo 'make patch         out/vhost-blk-7.3.patch for the kernel tree'
 	@echo 'make install       the module into /lib/modules (KVER=, KSRC= as above)'
 	@echo 'make clean         remove what was built of the module; kernels, QEMU and downloads stay in out/'
 
-.PHONY: all module module-stock module-debug demo check lint selftest selftest-debug guest-test \
+.PHONY: all module module-stock module-debug demo check lint selftest selftest-debug fuzz guest-test \
 	soak bench bench-cost qemu patch install clean help
