@@ -52,7 +52,7 @@ guest-test: module-stock qemu
 # minutes of load on the module alone.
 soak: module-stock qemu
 	@VHOST_BLK_TEST_SECONDS=600 tools/testing/run-selftests load
-	@COUNT=50000 PARTS="bad_input configuration changes hostile lifecycle hand_over hand_over_iommu behind_iommu fio_runs" \
+	@COUNT=50000 PARTS="bad_input configuration changes hostile lifecycle hand_over hand_over_iommu behind_iommu zoned fio_runs" \
 		tools/vm/guest-test
 
 # UPDATE=1 writes tools/bench/baseline.json anew.

@@ -49,6 +49,41 @@ vhost_blk_drive_node(BlockDriverState *bs, char **reason)
     return bs->file->bs;
 }
 
+/*
+ * The kernel has to know the zones as the guest does, who is told of them by
+ * QEMU, with the limits of the drive's root.
+ */
+static char *vhost_blk_drive_zones_differ(BlockDriverState *root,
+                                          const struct vhost_blk_limits *limits)
+{
+    bool zoned = limits->zone_model != VIRTIO_BLK_Z_NONE;
+
+    if (zoned != (root->bl.zoned == BLK_Z_HM)) {
+        return g_strdup_printf("QEMU and the kernel disagree whether '%s' has "
+                               "zones", root->filename);
+    }
+    if (zoned && limits->max_append_sectors < root->bl.max_append_sectors) {
+        return g_strdup_printf("the guest may append %" PRIu32 " sectors to a "
+                               "zone of '%s', the kernel only %" PRIu32,
+                               root->bl.max_append_sectors, root->filename,
+                               limits->max_append_sectors);
+    }
+    return NULL;
+}
+
+void vhost_blk_drive_was_written(BlockBackend *blk)
+{
+    BlockDriverState *bs = blk_bs(blk);
+    g_autofree char *reason = NULL;
+
+    GRAPH_RDLOCK_GUARD_MAINLOOP();
+
+    bs = bs ? vhost_blk_drive_node(bs, &reason) : NULL;
+    if (bs) {
+        raw_refresh_zones(bs);
+    }
+}
+
 int vhost_blk_drive_fd(BlockBackend *blk, int vhostfd,
                        struct vhost_blk_limits *limits, char **reason)
 {
@@ -72,9 +107,9 @@ int vhost_blk_drive_fd(BlockBackend *blk, int vhostfd,
                                   bs->drv ? bs->drv->format_name : "none");
         return -1;
     }
-    if (bs->sg || bs->bl.zoned != BLK_Z_NONE) {
-        *reason = g_strdup_printf("'%s' is a %s device", bs->filename,
-                                  bs->sg ? "SCSI generic" : "zoned");
+    if (bs->sg) {
+        *reason = g_strdup_printf("'%s' is a SCSI generic device",
+                                  bs->filename);
         return -1;
     }
 
@@ -89,7 +124,8 @@ int vhost_blk_drive_fd(BlockBackend *blk, int vhostfd,
         }
         return -1;
     }
-    return fd;
+    *reason = vhost_blk_drive_zones_differ(blk_bs(blk), limits);
+    return *reason ? -1 : fd;
 }
 
 bool vhost_blk_drive_resized(BlockBackend *blk, int vhostfd, int64_t *length)

@@ -48,6 +48,15 @@ bool vhost_blk_drive_resized(BlockBackend *blk, int vhostfd, int64_t *length);
 int vhost_blk_drive_follow(BlockBackend *blk);
 
 /**
+ * vhost_blk_drive_was_written: tell the block layer about what the kernel did
+ * @blk: the drive
+ *
+ * Its driver keeps the write pointers of zones, which have moved while the
+ * kernel served. Context: as vhost_blk_drive_fd(), and nothing is in flight.
+ */
+void vhost_blk_drive_was_written(BlockBackend *blk);
+
+/**
  * vhost_blk_drive_claimed: what of the block layer must see each request
  * @s: the device
  *

@@ -140,6 +140,7 @@ static unsigned int vhost_blk_rings_in_use(VHostBlk *v)
 void vhost_blk_kernel_stop(VHostBlk *v)
 {
     vhost_blk_kernel_stop_rings(v, v->dev.nvqs);
+    vhost_blk_drive_was_written(VIRTIO_BLK(v)->blk);
     trace_vhost_blk_kernel_stop(vhost_blk_name(v));
 }
 

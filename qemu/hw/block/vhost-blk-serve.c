@@ -107,6 +107,10 @@ static char *vhost_blk_lacks(VHostBlk *v)
         /* Without an IOMMU this bit changes nothing. */
         virtio_clear_feature(&lacking, VIRTIO_F_IOMMU_PLATFORM);
     }
+    if (virtio_host_has_feature(vdev, VIRTIO_BLK_F_ZONED) &&
+        !virtio_vdev_has_feature(vdev, VIRTIO_BLK_F_ZONED)) {
+        return g_strdup("the guest knows nothing of the disk's zones");
+    }
     if (!lacking) {
         return NULL;
     }

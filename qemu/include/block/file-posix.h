@@ -19,4 +19,13 @@
  */
 int raw_get_fd(BlockDriverState *bs);
 
+/**
+ * raw_refresh_zones: learn the write pointers of a zoned device anew
+ * @bs: any node; only a "host_device" node may have zones
+ *
+ * The driver keeps track of them by the requests that pass through it. Call
+ * this when others have passed it by, with nothing in flight.
+ */
+void raw_refresh_zones(BlockDriverState *bs);
+
 #endif /* BLOCK_FILE_POSIX_H */

@@ -56,3 +56,22 @@ class Monitor:
         while event not in self.events:
             self.message(event)
         self.events.remove(event)
+
+
+DISK = '/machine/peripheral/vda'
+
+
+def writes(monitor):
+    """What QEMU itself has written for the guest, to its first disk."""
+    return sum(d['stats']['wr_operations'] for d in monitor.call('query-blockstats')
+               if DISK in d.get('qdev', ''))
+
+
+def prop(monitor, name):
+    return monitor.call('qom-get', path=DISK, property=name)
+
+
+def served(monitor, who):
+    """Wait until somebody serves that disk."""
+    until('served by ' + who, lambda: prop(monitor, 'served-by') == who, 120)
+    print('served by %s %s' % (who, prop(monitor, 'served-reason')), flush=True)
