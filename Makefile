@@ -48,12 +48,12 @@ fuzz:
 guest-test: module-stock qemu
 	@tools/vm/guest-test
 
-# The same with 50000 requests on each disk, half an hour under emulation; and ten
-# minutes of load on the module alone.
+# The same with 50000 requests on each disk, and more, an hour under emulation; and
+# ten minutes of load on the module alone.
 soak: module-stock qemu
 	@VHOST_BLK_TEST_SECONDS=600 tools/testing/run-selftests load
-	@COUNT=50000 PARTS="bad_input configuration changes hostile lifecycle hand_over hand_over_iommu behind_iommu zoned fio_runs" \
-		tools/vm/guest-test
+	@COUNT=50000 PARTS="bad_input configuration changes hostile lifecycle use_disk boot hand_over \
+		hand_over_iommu behind_iommu zoned fio_runs use_disk@7.3 boot@7.3 fio_runs@7.3" tools/vm/guest-test
 
 # UPDATE=1 writes tools/bench/baseline.json anew.
 bench-cost: module-stock
@@ -92,7 +92,8 @@ help:
 	@echo '     NATIVE=1 DISK=/dev/...  on this machine; what is on that disk is lost'
 	@echo 'make fuzz SECONDS=N   each fuzzer for N seconds (default 60), and the coverage of the'
 	@echo '                   module; KERNEL=debug does it in the kernel with the checkers'
-	@echo 'make soak          the guest tests with 50000 requests on each disk, ten minutes of load'
+	@echo 'make soak          the guest tests with 50000 requests on each disk, also with 7.3 in the guest;'
+	@echo '                   ten minutes of load'
 	@echo 'make qemu          QEMU with the vhost-blk devices, in out/qemu/'
 	@echo 'make patch         out/vhost-blk-7.3.patch for the kernel tree'
 	@echo 'make install       the module into /lib/modules (KVER=, KSRC= as above)'
