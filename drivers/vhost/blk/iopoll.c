@@ -16,6 +16,22 @@
 
 #include "vhost_blk.h"
 
+/*
+ * Do polled queues have tags of their own? The tag set goes with the disk, which
+ * may have been removed while it is still open. del_gendisk() passes through
+ * this mutex before anything is freed.
+ */
+static bool vhost_blk_iopoll_own_tags(struct gendisk *disk)
+{
+	bool own;
+
+	mutex_lock(&disk->open_mutex);
+	own = disk_live(disk) &&
+	      !(disk->queue->tag_set->flags & BLK_MQ_F_TAG_HCTX_SHARED);
+	mutex_unlock(&disk->open_mutex);
+	return own;
+}
+
 /**
  * vhost_blk_iopoll_capable - could this disk be polled, had it polled queues?
  * @bdev:	the disk
@@ -28,7 +44,7 @@ bool vhost_blk_iopoll_capable(struct block_device *bdev)
 	struct request_queue *q = bdev_get_queue(bdev);
 
 	return queue_is_mq(q) && bdev_nowait(bdev) && !bdev_is_zoned(bdev) &&
-	       !(q->tag_set->flags & BLK_MQ_F_TAG_HCTX_SHARED);
+	       vhost_blk_iopoll_own_tags(bdev->bd_disk);
 }
 
 static bool vhost_blk_iopoll_wanted(const struct vhost_blk_vq *ring)
