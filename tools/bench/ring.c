@@ -67,11 +67,17 @@ static int mem_init(struct gmem *m)
 {
 	size_t size = 2 * GMEM_HALF + MEM_SIZE;
 	int fd = memfd_create("guest", MFD_CLOEXEC);
+	char *p;
 
 	if (fd < 0 || ftruncate(fd, size))
 		return -errno;
-	m->base = mmap(NULL, size, PROT_READ | PROT_WRITE,
-		       MAP_SHARED | MAP_POPULATE, fd, 0);
+	/* With room for the guards, which gmem_free() gives back, too. */
+	p = mmap(NULL, size + 2 * GMEM_GUARD, PROT_NONE,
+		 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (p == MAP_FAILED)
+		return -errno;
+	m->base = mmap(p + GMEM_GUARD, size, PROT_READ | PROT_WRITE,
+		       MAP_SHARED | MAP_POPULATE | MAP_FIXED, fd, 0);
 	if (m->base == MAP_FAILED)
 		return -errno;
 	m->high = MEM_SIZE;
