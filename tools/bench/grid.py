@@ -126,8 +126,8 @@ def contenders():
         Contender('qsd', 'qsd', 'vhost-user-blk, storage daemon, 5 ms', qsd),
         Contender('vhost-scsi', 'vhost-scsi', 'vhost-scsi, LIO iblock', vhost_scsi),
         Contender('ours-irq', 'ours', 'vhost-blk, poll-us=0', ours(**{'poll-us': 0})),
-        Contender('ours-poll', 'ours', 'vhost-blk, poll-us=5000, signal-us=1000',
-                  ours(**{'poll-us': 5000, 'signal-us': 1000})),
+        Contender('ours-poll', 'ours', 'vhost-blk, poll-us=5000, signal-us=10000',
+                  ours(**{'poll-us': 5000, 'signal-us': 10000})),
         Contender('guest-null', 'bound', 'bound: null_blk inside the guest'),
         Contender('host', 'bound', 'bound: fio on the host'),
     ]
