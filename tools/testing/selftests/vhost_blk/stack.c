@@ -232,23 +232,30 @@ static int nvmet_make(void)
 	return r;
 }
 
-/* Its namespace, when it is there: nvmeXnY among what the subsystem has. */
+/*
+ * Its namespace, when it is there: nvmeXnY among what the subsystem has, or, if
+ * the kernel knows no multipath, among what the controller has.
+ */
 static int nvme_tcp_find(char *path, size_t size)
 {
-	static const char list[] = "/sys/class/nvme-subsystem/nvme-subsys*/nvme*n*";
 	glob_t found = { 0 };
 	char nqn[256] = "";
+	const char *name;
 	unsigned int i;
 	FILE *f;
 
 	*path = '\0';
-	glob(list, 0, NULL, &found);
+	glob("/sys/class/nvme-subsystem/nvme-subsys*/nvme*n*", 0, NULL, &found);
+	glob("/sys/class/nvme/nvme*/nvme*n*", GLOB_APPEND, NULL, &found);
 	for (i = 0; i < found.gl_pathc && !*path; i++) {
+		name = strrchr(found.gl_pathv[i], '/') + 1;
+		/* nvmeXcYnZ is one path to it, and no disk */
+		if (strchr(name, 'c'))
+			continue;
 		snprintf(nqn, sizeof(nqn), "%.200s/../subsysnqn", found.gl_pathv[i]);
 		f = fopen(nqn, "re");
 		if (f && fgets(nqn, sizeof(nqn), f) && !strcmp(nqn, NQN "\n"))
-			snprintf(path, size, "/dev/%.63s",
-				 strrchr(found.gl_pathv[i], '/') + 1);
+			snprintf(path, size, "/dev/%.63s", name);
 		if (f)
 			fclose(f);
 	}
