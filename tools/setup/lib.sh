@@ -21,6 +21,12 @@ as_root() {
 	fi
 }
 
+# alone NAME: wait until no other script has this lock, and keep it to the end.
+alone() {
+	exec 9>"$out/.lock-$1"
+	flock 9
+}
+
 # quiet LOG CMD...: run CMD with its output in LOG; show the tail when it fails.
 quiet() {
 	local log=$1
