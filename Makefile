@@ -48,12 +48,21 @@ fuzz:
 guest-test: module-stock qemu
 	@tools/vm/guest-test
 
-# The same with 50000 requests on each disk, and more, an hour under emulation; and
-# ten minutes of load on the module alone.
-soak: module-stock qemu
-	@VHOST_BLK_TEST_SECONDS=600 tools/testing/run-selftests load
+# What does not fit into make check, two and a half hours under emulation: in
+# guests, 50000 requests on each disk, and a 7.3 kernel; ten minutes of load;
+# everything on the debug kernel; ten minutes of each fuzzer.
+soak:
+	@tools/check soak-guest soak-load selftest-debug soak-fuzz
+
+soak-guest: module-stock qemu
 	@COUNT=50000 PARTS="bad_input configuration changes hostile lifecycle use_disk boot hand_over \
 		hand_over_iommu behind_iommu zoned fio_runs use_disk@7.3 boot@7.3 fio_runs@7.3" tools/vm/guest-test
+
+soak-load: module-stock
+	@VHOST_BLK_TEST_SECONDS=600 tools/testing/run-selftests load
+
+soak-fuzz:
+	@$(MAKE) --no-print-directory fuzz SECONDS=600
 
 # UPDATE=1 writes tools/bench/baseline.json anew.
 bench-cost: module-stock
@@ -93,11 +102,11 @@ help:
 	@echo 'make fuzz SECONDS=N   each fuzzer for N seconds (default 60), and the coverage of the'
 	@echo '                   module; KERNEL=debug does it in the kernel with the checkers'
 	@echo 'make soak          the guest tests with 50000 requests on each disk, also with 7.3 in the guest;'
-	@echo '                   ten minutes of load'
+	@echo '                   selftest-debug; ten minutes of load, and of each fuzzer'
 	@echo 'make qemu          QEMU with the vhost-blk devices, in out/qemu/'
 	@echo 'make patch         out/vhost-blk-7.3.patch for the kernel tree'
 	@echo 'make install       the module into /lib/modules (KVER=, KSRC= as above)'
 	@echo 'make clean         remove what was built of the module; kernels, QEMU and downloads stay in out/'
 
 .PHONY: all module module-stock module-debug demo check lint selftest selftest-debug fuzz guest-test \
-	soak bench bench-cost qemu patch install clean help
+	soak soak-guest soak-load soak-fuzz bench bench-cost qemu patch install clean help
