@@ -81,6 +81,11 @@ bool vhost_blk_workers_check(VHostBlk *v, Error **errp)
                    v->signal_us, VHOST_BLK_MAX_SIGNAL_US);
         return false;
     }
+    if (!v->batch || v->batch > VHOST_BLK_MAX_RING_SIZE) {
+        error_setg(errp, "batch=%" PRIu32 " must be between 1 and %u",
+                   v->batch, VHOST_BLK_MAX_RING_SIZE);
+        return false;
+    }
     if (!v->workers || v->workers > num_queues) {
         error_setg(errp, "workers=%" PRIu32 " must be between 1 and "
                    "num-queues (%u)", v->workers, num_queues);
@@ -179,6 +184,7 @@ bool vhost_blk_workers_init(VHostBlk *v, Error **errp)
                  (v->poll_completions ? 0 : VHOST_BLK_POLL_NO_IOPOLL),
         .poll_us = v->poll_us,
         .signal_us = v->signal_us,
+        .batch = v->batch,
     };
 
     if (!vhost_blk_workers_create(v, errp) ||

@@ -357,6 +357,7 @@ static const Property vhost_blk_properties[] = {
     DEFINE_PROP_BOOL("poll-adaptive", VHostBlk, poll_adaptive, true),
     DEFINE_PROP_BOOL("poll-completions", VHostBlk, poll_completions, true),
     DEFINE_PROP_UINT32("signal-us", VHostBlk, signal_us, 50),
+    DEFINE_PROP_UINT32("batch", VHostBlk, batch, 64),
     DEFINE_PROP_STRING("poll-cpu", VHostBlk, poll_cpu),
     DEFINE_PROP_UINT32("workers", VHostBlk, workers, 1),
     DEFINE_PROP_BOOL("pin-memory", VHostBlk, pin_memory, false),
@@ -407,6 +408,9 @@ static void vhost_blk_class_init(ObjectClass *klass, void *data)
     object_class_property_set_description(klass, "signal-us",
         "How long an interrupt may be held back for more completions, in "
         "microseconds; 0: not at all");
+    object_class_property_set_description(klass, "batch",
+        "How many requests of a ring a worker submits before it looks at the "
+        "next ring");
     object_class_property_set_description(klass, "poll-cpu",
         "CPUs to pin the workers to, one each, such as 3-4");
     object_class_property_set_description(klass, "workers",

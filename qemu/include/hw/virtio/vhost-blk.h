@@ -63,6 +63,7 @@ struct VHostBlk {
     char *poll_cpu;
     uint32_t poll_us;
     uint32_t signal_us;
+    uint32_t batch;
     uint32_t workers;
     bool poll_adaptive;
     bool poll_completions;
