@@ -9,6 +9,9 @@ import zlib
 WORK = '/run/tmp' if os.path.isdir('/run/tmp') else '/tmp'
 RAMP = 0.2          # seconds that fio does not count
 MS5 = 5000000       # poll-max-ns of a tuned iothread
+GUEST = os.environ.get('GUEST', '')
+GUESTS = ('', 'no-event-idx', 'polls')
+ABLATION = os.environ.get('ABLATION', '') not in ('', '0')
 
 # A phase is a guest: its CPUs, and the queues and disks of each contender.
 Cell = collections.namedtuple('Cell', 'name phase rw bs depth jobs disks')
@@ -20,8 +23,10 @@ class Contender:
 
     group: 'qemu', 'ours', 'qsd', 'vhost-scsi', or 'bound' for what is no back end.
     args(name, path, queues): QEMU's arguments for one disk, of that serial number.
+    pinned: its threads stay off the guest's CPU.
     """
-    def __init__(self, name, group, text, args=None):
+    def __init__(self, name, group, text, args=None, pinned=True):
+        self.pinned = pinned
         self.name = name
         self.group = group
         self.text = text
@@ -35,6 +40,8 @@ def node(name, path, aio):
 
 
 def device(driver, name, queues, **more):
+    if GUEST == 'no-event-idx':
+        more['event_idx'] = False
     # Long values have their own lines in JSON alone, so JSON it is.
     return ['-device', json.dumps({'driver': driver, 'id': name, 'serial': name,
                                    'drive': 'n-' + name, 'num-queues': queues,
@@ -109,6 +116,25 @@ def value(name, text):
     return int(text) if text.isdigit() else {'on': True, 'off': False}.get(text, text)
 
 
+def polling(**properties):
+    """vhost-blk that polls and holds as long as an emulated guest takes."""
+    return ours(**{'poll-us': 5000, 'signal-us': 10000, **properties})
+
+
+def ablated():
+    """Ours without one of its techniques; kept out of all that is said of ours."""
+    return [
+        Contender('no-polling', 'without', 'without polling', polling(**{'poll-us': 0})),
+        Contender('no-batching', 'without', 'without batches: of requests, of completions',
+                  polling(**{'batch': 1, 'signal-us': 0})),
+        Contender('no-holding', 'without', 'without holding signals', polling(**{'signal-us': 0})),
+        Contender('no-affinity', 'without', 'without affinity of its thread', polling(),
+                  pinned=False),
+        Contender('no-polled', 'without', "without the disk's polled queues",
+                  polling(**{'poll-completions': False})),
+    ]
+
+
 def contenders():
     """All of them; OURS='NAME:PROPERTY=VALUE,... NAME:...' adds variants of ours."""
     found = [
@@ -126,11 +152,15 @@ def contenders():
         Contender('qsd', 'qsd', 'vhost-user-blk, storage daemon, 5 ms', qsd),
         Contender('vhost-scsi', 'vhost-scsi', 'vhost-scsi, LIO iblock', vhost_scsi),
         Contender('ours-irq', 'ours', 'vhost-blk, poll-us=0', ours(**{'poll-us': 0})),
-        Contender('ours-poll', 'ours', 'vhost-blk, poll-us=5000, signal-us=10000',
-                  ours(**{'poll-us': 5000, 'signal-us': 10000})),
+        Contender('ours-poll', 'ours', 'vhost-blk, poll 5 ms, signal 10 ms', polling()),
         Contender('guest-null', 'bound', 'bound: null_blk inside the guest'),
         Contender('host', 'bound', 'bound: fio on the host'),
     ]
+    if ABLATION:
+        found = [c for c in found if c.name in ('ours-poll', 'guest-null', 'host')] + ablated()
+    if GUEST == 'polls':
+        # A SCSI disk cannot be polled.
+        found = [c for c in found if c.name != 'vhost-scsi']
     for text in shlex.split(os.environ.get('OURS', '')):
         name, _, properties = text.partition(':')
         pairs = [p.partition('=') for p in properties.split(',') if p]
@@ -152,9 +182,11 @@ def cell(phase, rw, bs, depth, jobs=1, disks=1):
 def plan(quick):
     """(phases, cells)."""
     everybody = [c.name for c in contenders()]
-    one = Phase('one', 1, 1, 1, everybody)
+    # One queue to poll, and one that virtio_blk insists on, which has no more than CPUs.
+    each = 2 if GUEST == 'polls' else 1
+    one = Phase('one', each, each, 1, everybody)
     cells = [cell('one', 'randread', '4k', d) for d in (1, 4, 32, 128)]
-    if quick:
+    if quick or ABLATION or GUEST:
         return [one], cells
     for rw in ('randwrite', 'rw70', 'rw50'):
         cells += [cell('one', rw, '4k', d) for d in (1, 4, 32, 128)]
@@ -165,7 +197,7 @@ def plan(quick):
     return [one, Phase('two', 2, 2, 1, everybody), Phase('disks', 1, 1, 4, few)], cells
 
 
-def fio_arguments(cell_, devices, seconds):
+def fio_arguments(cell_, devices, seconds, polls=False):
     """Of fio, for the cell on these devices, one job for each (times cell.jobs)."""
     mixed = cell_.rw.startswith('rw') and cell_.rw[2:].isdigit()
     args = ['--direct=1', '--ioengine=io_uring', '--thread', '--group_reporting',
@@ -173,6 +205,8 @@ def fio_arguments(cell_, devices, seconds):
             '--ramp_time=%dms' % (RAMP * 1000), '--runtime=%dms' % (seconds * 1000),
             '--rw=' + ('randrw' if mixed else cell_.rw), '--bs=' + cell_.bs,
             '--iodepth=%d' % cell_.depth, '--numjobs=%d' % cell_.jobs]
+    if polls:
+        args.append('--hipri')
     if mixed:
         args.append('--rwmixread=' + cell_.rw[2:])
     for i, name in enumerate(devices):

@@ -158,7 +158,8 @@ def overlay():
     release = read(os.path.join(out, 'kernel', 'stock', 'version')).strip()
     order = []
     for module, options in (('virtio_scsi', ''), ('sd_mod', ''), ('configfs', ''),
-                            ('null_blk', 'nr_devices=1 queue_mode=2 irqmode=0 gb=1')):
+                            ('null_blk', 'nr_devices=1 queue_mode=2 irqmode=0 gb=1 poll_queues=%d'
+                             % (grid.GUEST == 'polls'))):
         listed = subprocess.run(
             ['/sbin/modprobe', '-d', os.path.join(out, 'kernel', 'stock'), '-S', release,
              '--show-depends', module], capture_output=True, text=True).stdout
@@ -235,7 +236,7 @@ class Guest:
         self.meet()
         self.look(contenders)
         if pin and phase.smp == 1 and os.cpu_count() > 1:
-            self.pin()
+            self.pin([c.name for c in contenders if not c.pinned])
 
     def add(self, contender, name, disks):
         path = disks.make(name)
@@ -257,6 +258,8 @@ class Guest:
                    '--mem', '768M', '--overlay', overlay(), '--qmp', self.sockets['qmp'],
                    '--timeout', '100000']
         # One word each: what begins with a dash is else taken for an option.
+        if grid.GUEST == 'polls':
+            command.append('--append=virtio_blk.poll_queues=1')
         command += ['--qemu-arg=' + arg for arg in more] + ['--', '/agent']
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
         self.port = Channel(self.sockets['port'], self.process, BOOT_TIMEOUT)
@@ -298,7 +301,7 @@ class Guest:
                     raise Failed('the guest lacks the disk of %s; it has %s'
                                  % (name, self.names))
                 self.devices.setdefault(contender.name, []).append(found[0])
-                if contender.group == 'ours':
+                if contender.group in ('ours', 'without'):
                     by = self.qmp('qom-get', path='/machine/peripheral/' + name,
                                   property='served-by')
                     if by != 'kernel':
@@ -321,14 +324,19 @@ class Guest:
                  if os.readlink(fds + str(fd)) == '/dev/vhost-blk']
         return ['/proc/%d/fdinfo/%d' % (self.pid, fd) for fd in ours_]
 
-    def pin(self):
-        """The vCPU has CPU 0 to itself; everything else shares the others."""
+    def pin(self, free):
+        """The vCPU has CPU 0 to itself; everything else shares the others, but for the
+        workers of the contenders in free."""
         vcpu = {c['thread-id'] for c in self.qmp('query-cpus-fast')}
+        free = {tid for name in free for tid in self.qmp(
+            'qom-get', path='/machine/peripheral/' + name, property='worker-tids')}
         others = set(range(1, os.cpu_count()))
         pids = [self.pid] + [p for part in self.parts if isinstance(part, Daemon)
                              for p in part.pids()]
         for pid in pids:
             for tid in map(int, os.listdir('/proc/%d/task' % pid)):
+                if tid in free:
+                    continue
                 try:
                     os.sched_setaffinity(tid, {0} if tid in vcpu else others)
                 except OSError:

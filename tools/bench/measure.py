@@ -114,7 +114,8 @@ class Bench:
             devices = guest.devices[name]
             if name != 'guest-null':
                 window = Window(guest, guest.paths[name][:cell.disks], seconds)
-            fio = guest.fio(grid.fio_arguments(cell, devices[:cell.disks], seconds), window)
+            fio = guest.fio(grid.fio_arguments(
+                cell, devices[:cell.disks], seconds, grid.GUEST == 'polls'), window)
         took = time.monotonic() - begun
         record = {'round': round_, 'contender': name, 'cell': cell.name, **figures(fio),
                   'seconds': seconds, 'took': round(took, 2),

@@ -165,6 +165,11 @@ def summarize(runs):
     found['irq_per_io_d32'] = average(runs, OURS, high, 'irqs')
     found['kicks_per_io'] = average(runs, OURS, high, 'kicks')
     found['ctx_per_io'] = average(runs, OURS, high, 'ctx')
+    found['without'] = {}
+    for name in runs.group('without'):
+        got = ratio(runs, [(name, OURS, c) for c in cells])
+        if got:
+            found['without'][name] = {'rate': got[0], 'interval': got[1:]}
     several = [c for c in runs.cells if c.endswith('disks')]
     found['rate_by_disks'] = {c.rsplit(', ', 1)[1]: runs.rate(OURS, c) / runs.rate(OURS, several[0])
                               for c in several if (OURS, c) in runs.iops}
@@ -208,6 +213,9 @@ def bars_table(found):
             '' if ok else '   MISSED'))
     for text, value in found['rate_by_disks'].items():
         print('%-50s %8.3f' % ('rate of all together, polling: ' + text, value))
+    for name, got in found['without'].items():
+        text = [c.text for c in grid.contenders() if c.name == name][0]
+        print('%-50s %8.3f %17s' % ('rate ' + text, got['rate'], '%.3f .. %.3f' % tuple(got['interval'])))
     for cell in found['lost']:
         print('  lost: ' + cell)
 
