@@ -56,7 +56,7 @@ hostile() {
 	result $? "nothing was written to either disk"
 	[ "$(cat /sys/module/vhost_blk/refcnt)" = 0 ]
 	result $? "the module is not in use after a hostile guest"
-	ours=$(grep -c '^VIOLATION(' "$top/tools/testing/selftests/vhost_blk/ring.c")
+	ours=$(grep -c '^VIOLATION(' "$top/tools/testing/selftests/vhost_blk/violation.c")
 	printf '# violations: %s by a driver in the guest, %s of the ring alone by the selftests\n' \
 		"$(sed -n 's/^# violations: //p' "$work/output")" "$ours"
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Violations by what is in a ring: queue 0 of a device that runs. Those of the
- * kernel's selftests (violation.* of ring.c), through a real device.
+ * kernel's selftests (violation.c), through a real device.
  */
 #include <string.h>
 

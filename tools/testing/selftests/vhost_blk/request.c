@@ -390,3 +390,29 @@ int blk_ranges(struct vq *q, uint32_t type,
 {
 	return blk_rw(q, type, 0, NULL, range, n * sizeof(*range));
 }
+
+void lay_out_read(struct vq *q)
+{
+	struct gmem *m = &q->dev->mem;
+	struct virtio_blk_outhdr *hdr = gmem_alloc(m, 16, 16);
+	struct vring_desc *desc = q->vr.desc;
+
+	hdr->type = VIRTIO_BLK_T_IN;
+	desc[0] = (struct vring_desc){ gmem_addr(m, hdr), 16,
+				       VRING_DESC_F_NEXT, 1 };
+	desc[1] = (struct vring_desc){ gmem_addr(m, gmem_alloc(m, 512, 512)),
+				       512, VRING_DESC_F_NEXT | VRING_DESC_F_WRITE, 2 };
+	desc[2] = (struct vring_desc){ gmem_addr(m, gmem_alloc(m, 1, 1)), 1,
+				       VRING_DESC_F_WRITE, 0 };
+}
+
+struct vring_desc *lay_out_indirect(struct vq *q)
+{
+	struct vring_desc *table = gmem_alloc(&q->dev->mem, 64 * 16, 16);
+
+	lay_out_read(q);
+	memcpy(table, q->vr.desc, 3 * sizeof(*table));
+	q->vr.desc[0] = (struct vring_desc){ gmem_addr(&q->dev->mem, table),
+					     48, VRING_DESC_F_INDIRECT, 0 };
+	return table;
+}

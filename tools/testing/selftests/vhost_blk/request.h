@@ -95,6 +95,14 @@ int blk_ranges(struct vq *q, uint32_t type,
 	       const struct virtio_blk_discard_write_zeroes *range,
 	       unsigned int n);
 
+/*
+ * Without book-keeping, to be spoilt: a sound read in descriptors 0, 1, 2;
+ * nothing of it is available yet.
+ */
+void lay_out_read(struct vq *q);
+/* Descriptor 0 becomes an indirect table with the read in it. */
+struct vring_desc *lay_out_indirect(struct vq *q);
+
 #define REQ_TIMEOUT_MS 10000
 
 #endif

@@ -47,6 +47,21 @@ static inline struct baseline baseline_take(void)
 	EXPECT_EQ((b).splats, kernel_splats());				\
 } while (0)
 
+/* A device with @n rings of @size, which run on @fd if that is a disk. */
+static inline void open_ring(struct __test_metadata *_metadata,
+			     struct vdev *d, struct vq **q, unsigned int n,
+			     unsigned int size, int fd, uint64_t features)
+{
+	unsigned int i;
+
+	ASSERT_EQ(0, vdev_open(d, features, MEM_SIZE));
+	for (i = 0; i < n; i++) {
+		ASSERT_EQ(0, vq_setup(d, i, size, &q[i]));
+		if (fd >= 0)
+			ASSERT_EQ(0, vq_start(q[i], fd));
+	}
+}
+
 #define SUITE_MAIN							\
 int main(int argc, char **argv)						\
 {									\

@@ -590,3 +590,15 @@ int vdev_worker(const struct vdev *d, unsigned int index)
 
 	return r < 0 ? r : w.tid;
 }
+
+int worker_load(struct vdev *d, unsigned int index, unsigned int ms)
+{
+	int tid = vdev_worker(d, index);
+	int64_t before = thread_cpu_ns(tid), after;
+
+	sleep_ms(ms);
+	after = thread_cpu_ns(tid);
+	if (tid <= 0 || before < 0 || after < 0)
+		return -1;
+	return (after - before) / (ms * 10000LL);
+}

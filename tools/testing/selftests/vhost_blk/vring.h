@@ -177,5 +177,8 @@ int vdev_set_poll(const struct vdev *d, unsigned int index,
 		  unsigned int poll_us);
 /* Thread id of the ring's worker, or an error. */
 int vdev_worker(const struct vdev *d, unsigned int index);
+/* CPU time of the ring's worker while we sleep, in per cent; -1: no worker. */
+int worker_load(struct vdev *d, unsigned int index, unsigned int ms);
+#define IDLE_LOAD 15	/* per cent; a loop would give nearly 100 */
 
 #endif
