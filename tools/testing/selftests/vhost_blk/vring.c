@@ -583,6 +583,17 @@ int vdev_set_poll(const struct vdev *d, unsigned int index,
 	return vdev_ioctl(d, VHOST_BLK_SET_POLL, &p);
 }
 
+int set_spin(const struct vdev *d, uint32_t poll_us, uint32_t flags)
+{
+	struct vhost_blk_poll p = {
+		.index = VHOST_BLK_ALL_RINGS,
+		.poll_us = poll_us,
+		.flags = flags,
+	};
+
+	return vdev_ioctl(d, VHOST_BLK_SET_POLL, &p);
+}
+
 int vdev_worker(const struct vdev *d, unsigned int index)
 {
 	struct vhost_blk_worker w = { .index = index };

@@ -175,6 +175,8 @@ int vdev_stats(const struct vdev *d, unsigned int index,
 	       struct vhost_blk_stats *s);
 int vdev_set_poll(const struct vdev *d, unsigned int index,
 		  unsigned int poll_us);
+/* The same for all rings, with VHOST_BLK_POLL_*. */
+int set_spin(const struct vdev *d, uint32_t poll_us, uint32_t flags);
 /* Thread id of the ring's worker, or an error. */
 int vdev_worker(const struct vdev *d, unsigned int index);
 /* CPU time of the ring's worker while we sleep, in per cent; -1: no worker. */

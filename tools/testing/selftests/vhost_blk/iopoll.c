@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The polled queues of a disk: no interrupts, the same data, and nothing left
+ * behind when the ring stops or its owner dies.
+ */
+#include <signal.h>
+
+#include "suite.h"
+
+#define RING_SIZE	256
+#define DEPTH		32
+#define POLL_US		500000
+
+FIXTURE(iopoll) {
+	struct vdev d;
+	struct vq *q;
+	struct blkdev disk;
+	struct req r[DEPTH];
+	struct baseline before;
+};
+
+static int iopoll_open(struct vdev *d, struct vq **q, int fd, uint32_t flags)
+{
+	int r = vdev_open(d, DRIVER_FEATURES, MEM_SIZE);
+
+	if (!r)
+		r = vq_setup(d, 0, RING_SIZE, q);
+	if (!r)
+		r = set_spin(d, POLL_US, flags | VHOST_BLK_POLL_FIXED);
+	if (!r)
+		r = vq_start(*q, fd);
+	if (!r)
+		(*q)->spin = true;
+	return r;
+}
+
+FIXTURE_SETUP(iopoll)
+{
+	unsigned int i;
+
+	self->before = baseline_take();
+	OPEN_DISK(&self->disk, BLKDEV_NVME);
+	if (blkdev_attr(&self->disk, "queue/io_poll") != 1)
+		SKIP(return, "needs nvme poll_queues=1");
+	ASSERT_EQ(0, iopoll_open(&self->d, &self->q, self->disk.fd, 0));
+	for (i = 0; i < DEPTH; i++) {
+		req_init(&self->r[i], VIRTIO_BLK_T_IN, i * 8, 4096);
+		ASSERT_EQ(0, req_build(&self->d.mem, &self->r[i]));
+	}
+}
+
+FIXTURE_TEARDOWN(iopoll)
+{
+	unsigned int i;
+
+	for (i = 0; i < DEPTH; i++)
+		req_free(&self->r[i]);
+	vdev_close(&self->d);
+	blkdev_close(&self->disk);
+	EXPECT_BASELINE(self->before);
+}
+
+/* Interrupts of the I/O queues of the first NVMe controller so far. */
+static long long nvme_interrupts(void)
+{
+	FILE *f = fopen("/proc/interrupts", "re");
+	char line[4096], *p, *end;
+	long long n, sum = 0;
+	unsigned int queue;
+
+	if (!f)
+		return -1;
+	while (fgets(line, sizeof(line), f)) {
+		p = strstr(line, "nvme0q");
+		if (!p || sscanf(p, "nvme0q%u", &queue) != 1 || !queue)
+			continue;
+		for (p = strchr(line, ':') + 1;; p = end) {
+			n = strtoll(p, &end, 10);
+			if (end == p)
+				break;
+			sum += n;
+		}
+	}
+	fclose(f);
+	return sum;
+}
+
+/* Keep @depth of the requests in flight until @total have come back. */
+static int keep_busy(struct vq *q, struct req *r, unsigned int depth,
+		     unsigned int total)
+{
+	unsigned int sent, done = 0;
+	struct req *back;
+	int err = 0;
+
+	for (sent = 0; sent < depth; sent++)
+		if (req_add(q, &r[sent]) < 0)
+			return -ENOSPC;
+	vq_kick(q);
+	while (done < total) {
+		err = vq_wait(q, REQ_TIMEOUT_MS);
+		if (err)
+			return err;
+		while ((back = req_reap(q, &err))) {
+			done++;
+			if (back->status != VIRTIO_BLK_S_OK)
+				return -EIO;
+			if (sent < total) {
+				sent++;
+				if (req_add(q, back) < 0)
+					return -ENOSPC;
+			}
+		}
+		if (err)
+			return err;
+		vq_kick(q);
+	}
+	return 0;
+}
+
+TEST_F(iopoll, needs_no_interrupt)
+{
+	struct vhost_blk_stats a, b;
+	long long before;
+
+	before = nvme_interrupts();
+	ASSERT_LE(0, before);
+	ASSERT_EQ(0, keep_busy(self->q, self->r, DEPTH, 2000));
+	ASSERT_EQ(0, keep_busy(self->q, self->r, 1, 200));
+	EXPECT_EQ(before, nvme_interrupts());
+	ASSERT_EQ(0, vdev_stats(&self->d, 0, &a));
+	EXPECT_EQ(2200, a.reads);
+	EXPECT_EQ(2200, a.polled);
+	EXPECT_EQ(0, a.poll_fallbacks);
+
+	/* and does without it where that is not wanted */
+	ASSERT_EQ(0, set_spin(&self->d, POLL_US, VHOST_BLK_POLL_FIXED |
+			      VHOST_BLK_POLL_NO_IOPOLL));
+	ASSERT_EQ(0, keep_busy(self->q, self->r, 1, 100));
+	EXPECT_LT(before, nvme_interrupts());
+	ASSERT_EQ(0, set_spin(&self->d, 0, 0));
+	before = nvme_interrupts();
+	ASSERT_EQ(0, keep_busy(self->q, self->r, 1, 100));
+	EXPECT_LT(before, nvme_interrupts());
+	ASSERT_EQ(0, vdev_stats(&self->d, 0, &b));
+	EXPECT_EQ(2400, b.reads);
+	/* the loop that ran when spinning was forbidden may take one more */
+	EXPECT_LE(a.polled, b.polled);
+	EXPECT_GE(a.polled + 1, b.polled);
+	EXPECT_EQ(0, b.poll_fallbacks);
+}
+
+TEST_F(iopoll, moves_the_right_data)
+{
+	static char out[65536], in[65536];
+	struct prng p;
+	unsigned int i;
+
+	prng_init(&p, 1);
+	for (i = 0; i < 20; i++) {
+		prng_fill(&p, out, sizeof(out));
+		ASSERT_EQ(0, blk_write(self->q, i * 256, out, sizeof(out)));
+		ASSERT_EQ(0, blkdev_peek(&self->disk, i * 256, in, sizeof(in)));
+		ASSERT_EQ(0, memcmp(out, in, sizeof(in)));
+		ASSERT_EQ(0, blk_flush(self->q));
+		memset(in, 0, sizeof(in));
+		ASSERT_EQ(0, blk_read(self->q, i * 256, in, sizeof(in)));
+		ASSERT_EQ(0, memcmp(out, in, sizeof(in)));
+	}
+}
+
+TEST_F(iopoll, what_has_to_be_split_is_done_without)
+{
+	/* not more than one bio, but more than the disk takes at a time */
+	uint32_t len = 1 << 20;
+	char *out = malloc(len), *in = malloc(len);
+	struct vhost_blk_stats s;
+	struct prng p;
+
+	ASSERT_NE(NULL, out);
+	ASSERT_NE(NULL, in);
+	ASSERT_GT(len >> 10, blkdev_attr(&self->disk, "queue/max_sectors_kb"));
+	prng_init(&p, 2);
+	prng_fill(&p, out, len);
+	ASSERT_EQ(0, blk_write(self->q, 0, out, len));
+	ASSERT_EQ(0, blkdev_peek(&self->disk, 0, in, len));
+	EXPECT_EQ(0, memcmp(out, in, len));
+	memset(in, 0, len);
+	ASSERT_EQ(0, blk_read(self->q, 0, in, len));
+	EXPECT_EQ(0, memcmp(out, in, len));
+	ASSERT_EQ(0, vdev_stats(&self->d, 0, &s));
+	EXPECT_EQ(2, s.poll_fallbacks);
+	EXPECT_EQ(0, s.polled);
+	EXPECT_EQ(0, s.errors);
+	free(out);
+	free(in);
+}
+
+TEST_F(iopoll, stops_and_changes_workers_with_requests_in_flight)
+{
+	struct vhost_worker_state w;
+	struct vhost_blk_stats s;
+	unsigned int i, j;
+
+	for (i = 0; i < 50; i++) {
+		for (j = 0; j < DEPTH; j++)
+			ASSERT_LE(0, req_add(self->q, &self->r[j]));
+		vq_kick(self->q);
+		ASSERT_EQ(0, vdev_ioctl(&self->d, VHOST_NEW_WORKER, &w));
+		ASSERT_EQ(0, vdev_ioctl(&self->d, VHOST_FREE_WORKER, &w));
+		ASSERT_EQ(0, vq_stop(self->q));
+		ASSERT_EQ(0, vdev_stats(&self->d, 0, &s));
+		ASSERT_EQ(0, s.inflight);
+		ASSERT_EQ(vq_base(self->q), self->q->vr.used->idx);
+		ASSERT_EQ(0, vq_reset(self->q));
+		ASSERT_EQ(0, set_spin(&self->d, POLL_US, i % 3 ?
+				      VHOST_BLK_POLL_FIXED : 0));
+		ASSERT_EQ(0, vq_start(self->q, self->disk.fd));
+	}
+	EXPECT_LT(0, s.polled);
+}
+
+TEST_F(iopoll, the_owner_is_killed_with_requests_in_flight)
+{
+	unsigned long i, n = test_scale(50);
+	struct vdev d;
+	struct vq *q;
+	int status;
+	pid_t pid;
+
+	for (i = 0; i < n; i++) {
+		pid = fork();
+		ASSERT_LE(0, pid);
+		if (!pid) {
+			struct req r[DEPTH];
+			unsigned int j;
+
+			if (iopoll_open(&d, &q, self->disk.fd, 0))
+				_exit(1);
+			for (j = 0; j < DEPTH; j++) {
+				req_init(&r[j], VIRTIO_BLK_T_IN, j * 8, 4096);
+				if (req_build(&d.mem, &r[j]))
+					_exit(2);
+			}
+			keep_busy(q, r, DEPTH, ~0U);
+			_exit(3);
+		}
+		sleep_ms(5 + i % 7 * 10);
+		kill(pid, SIGKILL);
+		ASSERT_EQ(pid, waitpid(pid, &status, 0));
+		ASSERT_TRUE(WIFSIGNALED(status));
+	}
+	/* ours is alive */
+	ASSERT_EQ(0, keep_busy(self->q, self->r, 1, 1));
+}
+
+SUITE_MAIN

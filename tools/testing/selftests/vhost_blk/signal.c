@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * When a guest that does not poll is signalled: for each batch, or later while
+ * more requests come, and always in time.
+ */
+#include "suite.h"
+
+#define RING_SIZE	256
+#define DEPTH		32
+#define POLL_US		500000
+#define SIGNAL_US	VHOST_BLK_MAX_SIGNAL_US
+
+/*
+ * A guest that wants each signal: without EVENT_IDX, and the flag stays 0. The
+ * count of the eventfd is then how many there were.
+ */
+FIXTURE(signal) {
+	struct vdev d;
+	struct vq *q;
+	struct blkdev disk;
+	struct req r[DEPTH];
+	struct baseline before;
+};
+
+static int set_poll(struct vdev *d, unsigned int poll_us,
+		    unsigned int signal_us)
+{
+	struct vhost_blk_poll p = {
+		.index = VHOST_BLK_ALL_RINGS,
+		.poll_us = poll_us,
+		.signal_us = signal_us,
+		.batch = 1,
+	};
+
+	return vdev_ioctl(d, VHOST_BLK_SET_POLL, &p);
+}
+
+FIXTURE_SETUP(signal)
+{
+	unsigned int i;
+
+	self->before = baseline_take();
+	OPEN_DISK(&self->disk, BLKDEV_NULL_512);
+	ASSERT_EQ(0, vdev_open(&self->d, DRIVER_FEATURES &
+			       ~BIT64(VIRTIO_RING_F_EVENT_IDX), MEM_SIZE));
+	ASSERT_EQ(0, vq_setup(&self->d, 0, RING_SIZE, &self->q));
+	ASSERT_EQ(0, set_poll(&self->d, POLL_US, SIGNAL_US));
+	self->q->spin = true;
+	self->q->vr.avail->flags = 0;
+	for (i = 0; i < DEPTH; i++) {
+		req_init(&self->r[i], VIRTIO_BLK_T_IN, i * 8, 512);
+		ASSERT_EQ(0, req_build(&self->d.mem, &self->r[i]));
+	}
+	ASSERT_EQ(0, vq_start(self->q, self->disk.fd));
+}
+
+FIXTURE_TEARDOWN(signal)
+{
+	unsigned int i;
+
+	for (i = 0; i < DEPTH; i++)
+		req_free(&self->r[i]);
+	vdev_close(&self->d);
+	blkdev_close(&self->disk);
+	EXPECT_BASELINE(self->before);
+}
+
+/*
+ * As a guest does it: send @depth requests, sleep until there is a signal, take
+ * what has come, and send as many again; until @total have come. Returns how
+ * many signals there were, or an error.
+ */
+static long guest_run(struct vq *q, struct req *r, unsigned int depth,
+		      unsigned long total)
+{
+	unsigned long done = 0, sent, signals = 0;
+	struct req *back;
+	uint64_t n, end;
+	int err = 0;
+
+	for (sent = 0; sent < depth; sent++) {
+		if (req_add(q, &r[sent]) < 0)
+			return -ENOSPC;
+		vq_kick(q);
+	}
+	while (done < total) {
+		end = now_ns() + 10000000000ULL;
+		while (!(n = eventfd_take(q->call)))
+			if (now_ns() > end)
+				return -ETIMEDOUT;
+		signals += n;
+		while (done < total && (back = req_reap(q, &err))) {
+			done++;
+			if (back->status != VIRTIO_BLK_S_OK)
+				return -EIO;
+			if (sent >= total)
+				continue;
+			sent++;
+			if (req_add(q, back) < 0)
+				return -ENOSPC;
+			/* one by one, as they come from a guest's threads */
+			vq_kick(q);
+		}
+		if (err)
+			return err;
+	}
+	return signals;
+}
+
+TEST_F(signal, is_sent_for_each_batch_by_default)
+{
+	struct vhost_blk_stats s;
+	long signals;
+
+	ASSERT_EQ(0, set_poll(&self->d, POLL_US, 0));
+	signals = guest_run(self->q, self->r, DEPTH, 2000);
+	ASSERT_LT(0, signals);
+	ASSERT_EQ(0, vdev_stats(&self->d, 0, &s));
+	/* one request a batch */
+	EXPECT_EQ(2000, s.signals);
+	EXPECT_EQ(0, s.signal_holds);
+	EXPECT_EQ(0, s.signals_saved);
+	EXPECT_EQ(0, s.hold_misses);
+}
+
+/* When nothing is held any more. */
+static void settled(struct __test_metadata *_metadata,
+		    FIXTURE_DATA(signal) *self, struct vhost_blk_stats *s)
+{
+	unsigned int i;
+
+	for (i = 0; i < 100; i++) {
+		ASSERT_EQ(0, vdev_stats(&self->d, 0, s));
+		if (s->signals + s->signals_saved == s->reads)
+			break;
+		sleep_ms(SIGNAL_US / 1000);
+	}
+	/* a batch of completions was one request */
+	ASSERT_EQ(s->reads, s->signals + s->signals_saved);
+	eventfd_take(self->q->call);
+}
+
+TEST_F(signal, is_held_while_more_requests_come)
+{
+	unsigned long n = 3000, least = n, i;
+	struct vhost_blk_stats a, b;
+	long signals;
+
+	/* time to learn; and others may disturb us */
+	for (i = 0; i < 10 && least > n / 10; i++) {
+		settled(_metadata, self, &a);
+		signals = guest_run(self->q, self->r, DEPTH, n);
+		ASSERT_LT(0, signals);
+		settled(_metadata, self, &b);
+		EXPECT_LE(b.signals - a.signals - 1, (unsigned long)signals);
+		EXPECT_GE(b.signals - a.signals, (unsigned long)signals);
+		TH_LOG("%ld signals for %lu requests, %llu held, %llu in vain",
+		       signals, n, b.signal_holds - a.signal_holds,
+		       b.hold_misses - a.hold_misses);
+		if (b.signals - a.signals < least)
+			least = b.signals - a.signals;
+	}
+	EXPECT_GE(n / 10, least);
+}
+
+TEST_F(signal, is_hardly_ever_held_at_depth_one)
+{
+	struct vhost_blk_stats a, b;
+
+	ASSERT_LT(0, guest_run(self->q, self->r, DEPTH, 2000));
+	/* it finds out that times have changed */
+	ASSERT_LT(0, guest_run(self->q, self->r, 1, 2000));
+	ASSERT_EQ(0, vdev_stats(&self->d, 0, &a));
+	ASSERT_EQ(3000, guest_run(self->q, self->r, 1, 3000));
+	ASSERT_EQ(0, vdev_stats(&self->d, 0, &b));
+	EXPECT_GE(8, b.signal_holds - a.signal_holds);
+	EXPECT_LE(b.hold_misses - a.hold_misses,
+		  b.signal_holds - a.signal_holds);
+	EXPECT_EQ(0, b.signals_saved - a.signals_saved);
+}
+
+/* More than one is expected, and nothing is held. */
+static void expect_many(struct __test_metadata *_metadata,
+			FIXTURE_DATA(signal) *self, struct vhost_blk_stats *s)
+{
+	ASSERT_LT(0, guest_run(self->q, self->r, DEPTH, 500));
+	settled(_metadata, self, s);
+	ASSERT_LT(0, s->signal_holds);
+}
+
+TEST_F(signal, comes_in_time_when_nothing_follows)
+{
+	struct vhost_blk_stats a, b;
+	uint64_t start, ms;
+
+	expect_many(_metadata, self, &a);
+	start = now_ns();
+	ASSERT_LE(0, req_add(self->q, &self->r[0]));
+	vq_kick(self->q);
+	while (!eventfd_take(self->q->call))
+		ASSERT_GT(5000000000ULL, now_ns() - start);
+	ms = (now_ns() - start) / 1000000;
+	ASSERT_EQ(0, vdev_stats(&self->d, 0, &b));
+	EXPECT_EQ(1, b.signal_holds - a.signal_holds);
+	EXPECT_EQ(1, b.hold_misses - a.hold_misses);
+	/* long before the poller goes to sleep */
+	EXPECT_GT(POLL_US / 1000 / 2, ms);
+	EXPECT_EQ(1, vq_pending(self->q));
+}
+
+TEST_F(signal, is_sent_before_the_worker_sleeps)
+{
+	struct vhost_blk_stats a, b;
+	uint64_t start;
+
+	expect_many(_metadata, self, &a);
+	ASSERT_EQ(0, set_poll(&self->d, 0, SIGNAL_US));
+	start = now_ns();
+	ASSERT_LE(0, req_add(self->q, &self->r[0]));
+	vq_kick(self->q);
+	while (!eventfd_take(self->q->call))
+		ASSERT_GT(5000000000ULL, now_ns() - start);
+	ASSERT_EQ(0, vdev_stats(&self->d, 0, &b));
+	EXPECT_EQ(1, b.signals - a.signals);
+}
+
+TEST_F(signal, is_sent_when_the_ring_stops)
+{
+	struct vhost_blk_stats s;
+	unsigned int i;
+	int err;
+
+	for (i = 0; i < 10; i++) {
+		expect_many(_metadata, self, &s);
+		ASSERT_LE(0, req_add(self->q, &self->r[0]));
+		vq_kick(self->q);
+		ASSERT_EQ(0, vq_wait(self->q, REQ_TIMEOUT_MS));
+		ASSERT_EQ(0, vq_stop(self->q));
+		EXPECT_EQ(1, eventfd_take(self->q->call));
+		ASSERT_NE(NULL, req_reap(self->q, &err));
+		ASSERT_EQ(0, vq_reset(self->q));
+		self->q->vr.avail->flags = 0;
+		ASSERT_EQ(0, vq_start(self->q, self->disk.fd));
+	}
+}
+
+TEST_F(signal, is_not_lost_when_workers_change)
+{
+	struct vhost_worker_state w;
+	struct vhost_blk_stats s;
+	uint64_t start;
+	unsigned int i;
+
+	expect_many(_metadata, self, &s);
+	for (i = 0; i < 50; i++) {
+		start = now_ns();
+		ASSERT_LE(0, req_add(self->q, &self->r[0]));
+		vq_kick(self->q);
+		ASSERT_EQ(0, vdev_ioctl(&self->d, VHOST_NEW_WORKER, &w));
+		while (!eventfd_take(self->q->call))
+			ASSERT_GT(5000000000ULL, now_ns() - start);
+		ASSERT_EQ(0, req_wait_n(self->q, 1, REQ_TIMEOUT_MS));
+		ASSERT_EQ(0, vdev_ioctl(&self->d, VHOST_FREE_WORKER, &w));
+	}
+}
+
+TEST_F(signal, is_not_sent_to_a_guest_that_polls)
+{
+	unsigned int i;
+
+	self->q->vr.avail->flags = VRING_AVAIL_F_NO_INTERRUPT;
+	for (i = 0; i < 2000; i++)
+		ASSERT_EQ(0, blk_flush(self->q));
+	sleep_ms(2 * SIGNAL_US / 1000);
+	EXPECT_EQ(0, eventfd_take(self->q->call));
+}
+
+SUITE_MAIN
