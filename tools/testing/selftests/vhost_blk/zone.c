@@ -3,24 +3,15 @@
  * Zoned disks: what each command does to a zone, as the host sees it, and what
  * becomes of those that cannot be carried out.
  */
-#include <errno.h>
-#include <sys/ioctl.h>
 #include <linux/blkzoned.h>
 
 #include "suite.h"
+#include "zoned.h"
 
-#define ZONED_FEATURES	(DRIVER_FEATURES | BIT64(VIRTIO_BLK_F_ZONED))
 #define RING_SIZE	256
 #define MAX_DATA	(4U << 20)
-#define MAX_ZONES	16
 #define CONV_ZONES	4	/* of BLKDEV_ZONED_CONV */
-#define NOWHERE		(~0ULL)
 #define UNWRITTEN	0xff	/* what null_blk gives behind a write pointer */
-
-struct zones {
-	unsigned int nr;
-	struct blk_zone z[MAX_ZONES];
-};
 
 FIXTURE(zone) {
 	struct vdev d;
@@ -44,50 +35,6 @@ FIXTURE_VARIANT_ADD(zone, conv) { .kind = BLKDEV_ZONED_CONV };
 FIXTURE_VARIANT_ADD(zone, conv_polled) { BLKDEV_ZONED_CONV, .poll_us = 50 };
 FIXTURE_VARIANT_ADD(zone, block_4k) { .kind = BLKDEV_ZONED_4K };
 FIXTURE_VARIANT_ADD(zone, emulated) { .kind = BLKDEV_ZONED_EMULATED };
-
-/* What the host says of all zones. */
-static int host_report(const struct blkdev *b, struct zones *zones)
-{
-	struct {
-		struct blk_zone_report head;
-		struct blk_zone z[MAX_ZONES];
-	} rep = { .head.nr_zones = MAX_ZONES };
-
-	if (ioctl(b->check, BLKREPORTZONE, &rep))
-		return -errno;
-	memset(zones, 0, sizeof(*zones));
-	zones->nr = rep.head.nr_zones;
-	memcpy(zones->z, rep.z, zones->nr * sizeof(rep.z[0]));
-	return 0;
-}
-
-static int host_zone(const struct blkdev *b, unsigned long cmd,
-		     const struct blk_zone *z)
-{
-	struct blk_zone_range range = { z->start, z->len };
-
-	return ioctl(b->check, cmd, &range) ? -errno : 0;
-}
-
-/* Empty every sequential zone, and undo read-only and offline. */
-static int host_reset(const struct blkdev *b)
-{
-	struct blk_zone_range all = { 0, b->sectors };
-	struct zones zones;
-	unsigned int i;
-	int r;
-
-	r = host_report(b, &zones);
-	for (i = 0; i < zones.nr && !r; i++) {
-		if (zones.z[i].cond == BLK_ZONE_COND_READONLY)
-			r = blkdev_configure(b, "zone_readonly", zones.z[i].start);
-		else if (zones.z[i].cond == BLK_ZONE_COND_OFFLINE)
-			r = blkdev_configure(b, "zone_offline", zones.z[i].start);
-	}
-	if (!r && ioctl(b->check, BLKRESETZONE, &all))
-		r = -errno;
-	return r;
-}
 
 FIXTURE_SETUP(zone)
 {
@@ -120,86 +67,6 @@ FIXTURE_TEARDOWN(zone)
 	EXPECT_BASELINE(self->before);
 }
 
-/* A command without data; its status. */
-static int zone_cmd(struct vq *q, uint32_t type, uint64_t sector)
-{
-	struct req r;
-	int n;
-
-	req_init(&r, type, sector, 0);
-	n = req_build(&q->dev->mem, &r);
-	if (!n)
-		n = req_run(q, &r);
-	if (!n)
-		n = r.used_len == 1 && req_guards_intact(&r) ? r.status : -EPROTO;
-	req_free(&r);
-	return n;
-}
-
-static int append_init(struct vq *q, struct req *r, uint64_t sector,
-		       const void *buf, uint32_t len,
-		       const struct req_layout *layout)
-{
-	int n;
-
-	req_init(r, VIRTIO_BLK_T_ZONE_APPEND, sector, len);
-	r->data = REQ_DATA_OUT;
-	r->back = 8;
-	r->layout = layout;
-	n = req_build(&q->dev->mem, r);
-	if (!n)
-		req_put_data(r, buf);
-	return n;
-}
-
-/* Where an append says it went; NOWHERE if that cannot be. */
-static uint64_t append_where(const struct req *r)
-{
-	uint64_t where;
-
-	req_get_back(r, &where);
-	return r->used_len == 9 && req_guards_intact(r) ? where : NOWHERE;
-}
-
-static int zone_append(struct vq *q, uint64_t sector, const void *buf,
-		       uint32_t len, uint64_t *where)
-{
-	struct req r;
-	int n;
-
-	n = append_init(q, &r, sector, buf, len, &layout_plain);
-	if (!n)
-		n = req_run(q, &r);
-	if (!n) {
-		*where = append_where(&r);
-		n = r.status;
-	}
-	req_free(&r);
-	return n;
-}
-
-/* A report with room for @len bytes, into @buf; its status. */
-static int zone_report(struct vq *q, uint64_t sector, void *buf, uint32_t len,
-		       const struct req_layout *layout, uint32_t *used)
-{
-	struct req r;
-	int n;
-
-	req_init(&r, VIRTIO_BLK_T_ZONE_REPORT, sector, len);
-	r.data = len ? REQ_DATA_IN : REQ_DATA_NONE;
-	r.layout = layout;
-	n = req_build(&q->dev->mem, &r);
-	if (!n)
-		n = req_run(q, &r);
-	if (!n) {
-		req_get_data(&r, buf);
-		*used = r.used_len - 1;
-		n = req_guards_intact(&r) ? r.status : -EPROTO;
-	}
-	req_free(&r);
-	return n;
-}
-
 #define REPORT_SIZE(n)	((n) * 64 + 64)
 
 /* A descriptor says what the host says. */
@@ -212,12 +79,6 @@ static int zone_report(struct vq *q, uint64_t sector, void *buf, uint32_t len,
 	EXPECT_EQ(_z->type, _d->z_type);				\
 	EXPECT_EQ(_z->cond, _d->z_state);				\
 	EXPECT_TRUE(mem_is(_d->reserved, 0, sizeof(_d->reserved)));	\
-} while (0)
-
-#define EXPECT_UNCHANGED(z) do {						\
-	struct zones _host;						\
-	ASSERT_EQ(0, host_report(&self->disk, &_host));			\
-	EXPECT_EQ(0, memcmp(&(z), &_host, sizeof(_host)));		\
 } while (0)
 
 /* Condition and write pointer (from its start) of a zone, for the host. */
@@ -932,88 +793,6 @@ TEST_F(zone, a_driver_that_knows_no_zones_does_not_get_the_disk)
 	features = ZONED_FEATURES;
 	ASSERT_EQ(0, vdev_ioctl(&self->d, VHOST_SET_FEATURES, &features));
 	EXPECT_EQ(0, vq_start(self->q, self->disk.fd));
-}
-
-/* Few zones may be open, or active, at once. */
-
-FIXTURE(limited) {
-	struct vdev d;
-	struct vq *q;
-	struct blkdev disk;
-	struct zones was;
-};
-
-FIXTURE_SETUP(limited)
-{
-	OPEN_DISK(&self->disk, BLKDEV_ZONED_LIMITED);
-	ASSERT_EQ(0, host_reset(&self->disk));
-	ASSERT_EQ(0, host_report(&self->disk, &self->was));
-	ASSERT_EQ(0, vdev_open(&self->d, ZONED_FEATURES, MEM_SIZE));
-	ASSERT_EQ(0, vq_setup(&self->d, 0, RING_SIZE, &self->q));
-	ASSERT_EQ(0, vq_start(self->q, self->disk.fd));
-}
-
-FIXTURE_TEARDOWN(limited)
-{
-	vdev_close(&self->d);
-	EXPECT_EQ(0, host_reset(&self->disk));
-	blkdev_close(&self->disk);
-}
-
-TEST_F(limited, limits_are_reported)
-{
-	struct vhost_blk_limits l = { .fd = self->disk.fd };
-
-	ASSERT_EQ(0, vdev_ioctl(&self->d, VHOST_BLK_GET_LIMITS, &l));
-	EXPECT_EQ(BLKDEV_ZONED_OPEN, l.max_open_zones);
-	EXPECT_EQ(BLKDEV_ZONED_ACTIVE, l.max_active_zones);
-}
-
-TEST_F(limited, too_many_open_zones)
-{
-	const struct blk_zone *z = self->was.z;
-	char buf[4096] = {};
-	struct zones zones;
-	unsigned int i;
-	uint64_t where;
-
-	for (i = 0; i < BLKDEV_ZONED_OPEN; i++)
-		ASSERT_EQ(0, zone_cmd(self->q, VIRTIO_BLK_T_ZONE_OPEN, z[i].start));
-	ASSERT_EQ(0, host_report(&self->disk, &zones));
-	EXPECT_EQ(VIRTIO_BLK_S_ZONE_OPEN_RESOURCE,
-		  zone_cmd(self->q, VIRTIO_BLK_T_ZONE_OPEN, z[i].start));
-	EXPECT_EQ(VIRTIO_BLK_S_ZONE_OPEN_RESOURCE,
-		  blk_write(self->q, z[i].start, buf, sizeof(buf)));
-	EXPECT_EQ(VIRTIO_BLK_S_ZONE_OPEN_RESOURCE,
-		  zone_append(self->q, z[i].start, buf, sizeof(buf), &where));
-	EXPECT_UNCHANGED(zones);
-	ASSERT_EQ(0, zone_cmd(self->q, VIRTIO_BLK_T_ZONE_CLOSE, z[0].start));
-	EXPECT_EQ(0, zone_cmd(self->q, VIRTIO_BLK_T_ZONE_OPEN, z[i].start));
-}
-
-TEST_F(limited, too_many_active_zones)
-{
-	const struct blk_zone *z = self->was.z;
-	char buf[4096] = {};
-	struct zones zones;
-	unsigned int i;
-	uint64_t where;
-
-	for (i = 0; i < BLKDEV_ZONED_ACTIVE; i++) {
-		ASSERT_EQ(0, blk_write(self->q, z[i].start, buf, sizeof(buf)));
-		ASSERT_EQ(0, zone_cmd(self->q, VIRTIO_BLK_T_ZONE_CLOSE,
-				      z[i].start));
-	}
-	ASSERT_EQ(0, host_report(&self->disk, &zones));
-	EXPECT_EQ(VIRTIO_BLK_S_ZONE_ACTIVE_RESOURCE,
-		  zone_cmd(self->q, VIRTIO_BLK_T_ZONE_OPEN, z[i].start));
-	EXPECT_EQ(VIRTIO_BLK_S_ZONE_ACTIVE_RESOURCE,
-		  blk_write(self->q, z[i].start, buf, sizeof(buf)));
-	EXPECT_EQ(VIRTIO_BLK_S_ZONE_ACTIVE_RESOURCE,
-		  zone_append(self->q, z[i].start, buf, sizeof(buf), &where));
-	EXPECT_UNCHANGED(zones);
-	ASSERT_EQ(0, zone_cmd(self->q, VIRTIO_BLK_T_ZONE_RESET, z[0].start));
-	EXPECT_EQ(0, blk_write(self->q, z[i].start, buf, sizeof(buf)));
 }
 
 /* Where there are no zones. */
