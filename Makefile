@@ -48,8 +48,8 @@ fuzz:
 guest-test: module-stock qemu
 	@tools/vm/guest-test
 
-# What does not fit into make check, two and a half hours under emulation: in
-# guests, 50000 requests on each disk, and a 7.3 kernel; ten minutes of load;
+# What does not fit into make check, an hour and a half under emulation, and half an
+# hour more to build two kernels, once: in guests, 50000 requests on each disk, and a 7.3 kernel; ten minutes of load;
 # everything on the debug kernel; ten minutes of each fuzzer.
 soak:
 	@tools/check soak-guest soak-load selftest-debug soak-fuzz

@@ -3,8 +3,8 @@
 import os
 import re
 
-COLOUR = {'qemu': '#9aa5b1', 'qsd': '#7b8794', 'vhost-scsi': '#c9a227', 'ours': '#1f6feb', 'without': '#8db9f5',
-          'bound': '#d9d9d9'}
+COLOUR = {'qemu': '#9aa5b1', 'qsd': '#7b8794', 'vhost-scsi': '#c9a227', 'ours': '#1f6feb',
+          'without': '#8db9f5', 'bound': '#d9d9d9'}
 
 
 def save(figure, results, name, native):

@@ -257,9 +257,9 @@ class Guest:
         command = [os.path.join(top, 'tools', 'vm', 'guest'), '--smp', str(self.phase.smp),
                    '--mem', '768M', '--overlay', overlay(), '--qmp', self.sockets['qmp'],
                    '--timeout', '100000']
-        # One word each: what begins with a dash is else taken for an option.
         if grid.GUEST == 'polls':
             command.append('--append=virtio_blk.poll_queues=1')
+        # One word each: what begins with a dash is else taken for an option.
         command += ['--qemu-arg=' + arg for arg in more] + ['--', '/agent']
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
         self.port = Channel(self.sockets['port'], self.process, BOOT_TIMEOUT)
