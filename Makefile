@@ -48,9 +48,10 @@ fuzz:
 guest-test: module-stock qemu
 	@tools/vm/guest-test
 
-# What does not fit into make check, an hour and a half under emulation, and half an
-# hour more to build two kernels, once: in guests, 50000 requests on each disk, and a 7.3 kernel; ten minutes of load;
-# everything on the debug kernel; ten minutes of each fuzzer.
+# What does not fit into make check: in guests, 50000 requests on each disk, and a
+# 7.3 kernel; ten minutes of load; everything on the debug kernel; ten minutes of each
+# fuzzer. An hour and a half under emulation, and half an hour more for two kernels,
+# the first time.
 soak:
 	@tools/check soak-guest soak-load selftest-debug soak-fuzz
 
