@@ -9,6 +9,7 @@
  */
 #include <linux/sched/clock.h>
 #include <linux/sched/signal.h>
+#include <linux/sched/stat.h>
 
 #include "trace.h"
 
@@ -218,6 +219,24 @@ static bool vhost_blk_poll_must_yield(void)
 	return need_resched() || signal_pending(current);
 }
 
+/*
+ * There was nothing to do. Spin on, or sleep? Whoever else wants this CPU gets it
+ * at once, as it may be the guest that is waited for; a signal that is held then
+ * goes out, and nothing is learned from that.
+ *
+ * Return: true if @poller is asleep and may return.
+ */
+static bool vhost_blk_poll_rest(struct vhost_blk_poller *poller, u64 now,
+				u64 spin_ns)
+{
+	if (now - poller->last < spin_ns) {
+		if (single_task_running())
+			return false;
+		vhost_blk_poll_flush(poller);
+	}
+	return !vhost_blk_poll_busy(poller) && vhost_blk_poll_idle(poller);
+}
+
 static void vhost_blk_poll_run(struct vhost_blk_poller *poller)
 {
 	struct vhost_blk *blk = vhost_blk_poller_blk(poller);
@@ -245,9 +264,7 @@ static void vhost_blk_poll_run(struct vhost_blk_poller *poller)
 		now = local_clock();
 		if (progress)
 			poller->last = now;
-		else if (now - poller->last >= spin_ns &&
-			 !vhost_blk_poll_busy(poller) &&
-			 vhost_blk_poll_idle(poller))
+		else if (vhost_blk_poll_rest(poller, now, spin_ns))
 			return;
 		cpu_relax();
 	} while (now < end && !vhost_blk_poll_must_yield());

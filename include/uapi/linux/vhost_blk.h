@@ -88,7 +88,10 @@ struct vhost_blk_config {
 #define VHOST_BLK_SET_CONFIG	_IOW(VHOST_VIRTIO, 0x51, \
 				     struct vhost_blk_config)
 
-/* Spin for poll_us whenever there is nothing to do, whether it pays or not. */
+/*
+ * Spin for poll_us whenever there is nothing to do, whether it pays or not,
+ * unless somebody else wants the CPU.
+ */
 #define VHOST_BLK_POLL_FIXED		(1U << 0)
 /* Let the disk interrupt for its completions, also if it has polled queues. */
 #define VHOST_BLK_POLL_NO_IOPOLL	(1U << 1)

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The poll loop: how long it spins, and whose turn it is. */
+#include <pthread.h>
+#include <sched.h>
+
 #include "suite.h"
 
 #define RING_SIZE	256
@@ -59,7 +62,8 @@ TEST_F(spin, gets_shorter_where_it_is_in_vain)
 	adaptive = rare_requests(self->q, self->tid, 10);
 	TH_LOG("10 requests: %lld us, %lld us with a fixed spin",
 	       (long long)adaptive, (long long)fixed);
-	EXPECT_LE(5 * SPIN_US, fixed);
+	/* others may want the CPU */
+	EXPECT_LE(2 * SPIN_US, fixed);
 	EXPECT_GE(fixed / 4, adaptive);
 }
 
@@ -120,6 +124,41 @@ TEST_F(spin, ends_and_then_nothing_runs)
 		EXPECT_EQ(before, switches(self->tid));
 		EXPECT_EQ(cpu, thread_cpu_ns(self->tid));
 	}
+}
+
+static void *burn(void *stop)
+{
+	while (!__atomic_load_n((bool *)stop, __ATOMIC_RELAXED))
+		;
+	return NULL;
+}
+
+TEST_F(spin, ends_when_somebody_else_wants_the_cpu)
+{
+	const unsigned int n = 20;
+	pthread_t other;
+	bool stop = false;
+	int64_t cpu;
+	cpu_set_t one;
+	unsigned int i;
+
+	CPU_ZERO(&one);
+	CPU_SET(1, &one);
+	if (sched_setaffinity(self->tid, sizeof(one), &one))
+		SKIP(return, "one CPU");
+	ASSERT_EQ(0, set_spin(&self->d, SPIN_US, VHOST_BLK_POLL_FIXED));
+	ASSERT_EQ(0, pthread_create(&other, NULL, burn, &stop));
+	ASSERT_EQ(0, pthread_setaffinity_np(other, sizeof(one), &one));
+	cpu = thread_cpu_ns(self->tid);
+	for (i = 0; i < n; i++) {
+		ASSERT_EQ(0, blk_flush(self->q));
+		sleep_ms(SPIN_US / 1000);
+	}
+	cpu = (thread_cpu_ns(self->tid) - cpu) / 1000;
+	__atomic_store_n(&stop, true, __ATOMIC_RELAXED);
+	pthread_join(other, NULL);
+	TH_LOG("%u requests: %lld us", n, (long long)cpu);
+	EXPECT_GE(n * SPIN_US / 5, cpu);
 }
 
 /*
