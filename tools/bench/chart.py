@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 """The charts of make bench: SVG, made with matplotlib."""
+import glob
 import os
 import re
 
@@ -42,6 +43,8 @@ def bars(plt, runs, cells, value, text, results, name, native):
 
 
 def draw(runs, found, results, native):
+    for old in glob.glob(os.path.join(results, '*.svg')):
+        os.unlink(old)
     # Not needed to work out the numbers, so it may be missing then.
     try:
         import matplotlib
@@ -59,8 +62,11 @@ def draw(runs, found, results, native):
     def cpu(contender, cell):
         per = runs.per_io(contender.name, cell)
         return per['cpu'] * 1e6 if per else 0
+    def p99(contender, cell):
+        found = [lat['p99'] for lat in runs.latency[contender.name, cell] if 'p99' in lat]
+        return sum(found) / len(found) if found else 0
     groups = {}
-    for cell in runs.cells:
+    for cell in runs.single() + [c for c in runs.cells if c.endswith(('disks', 'guests'))]:
         title = re.sub(r', (depth \d+|\d+ disks)', '', cell)
         if cell.endswith('disks'):
             title += ', several disks'
@@ -71,3 +77,6 @@ def draw(runs, found, results, native):
              'rate-' + name, native)
         bars(plt, runs, cells, cpu, title + ': CPU time of the host per I/O, microseconds',
              results, 'cpu-' + name, native)
+    bars(plt, runs, [c for c in runs.cells if c.endswith('%')], p99,
+         '99th percentile of latency, at a share of the full rate of each, microseconds',
+         results, 'latency-p99', native)

@@ -12,10 +12,15 @@ MS5 = 5000000       # poll-max-ns of a tuned iothread
 GUEST = os.environ.get('GUEST', '')
 GUESTS = ('', 'no-event-idx', 'polls')
 ABLATION = os.environ.get('ABLATION', '') not in ('', '0')
+CROWD = os.environ.get('CROWD', '') not in ('', '0')
+CROWD_GUESTS = 4
 
-# A phase is a guest: its CPUs, and the queues and disks of each contender.
-Cell = collections.namedtuple('Cell', 'name phase rw bs depth jobs disks')
-Phase = collections.namedtuple('Phase', 'name smp queues disks contenders')
+# A phase is a number of guests of one kind: the CPUs of each, the queues and disks of each
+# contender in each. If no cell is of that phase, the guests are idle. A cell with a
+# share is done at that share of the rate that the contender reaches in the cell 'full'.
+Cell = collections.namedtuple('Cell', 'name phase rw bs depth jobs disks share full')
+Phase = collections.namedtuple('Phase', 'name smp queues disks contenders guests',
+                               defaults=(1,))
 
 
 class Contender:
@@ -170,18 +175,34 @@ def contenders():
     return [c for c in found if not only or c.name in only.split(',')]
 
 
-def cell(phase, rw, bs, depth, jobs=1, disks=1):
+def cell(phase, rw, bs, depth, jobs=1, disks=1, share=None):
     name = '%s %s, depth %d' % (rw, bs, depth)
     if jobs > 1:
         name += ', %d jobs' % jobs
     if phase == 'disks':
         name += ', %d disks' % disks
-    return Cell(name, phase, rw, bs, depth, jobs, disks)
+    if phase == 'crowd':
+        name += ', %d guests' % CROWD_GUESTS
+    full = name
+    if share:
+        name += ', at %d%%' % (share * 100)
+    return Cell(name, phase, rw, bs, depth, jobs, disks, share, full)
+
+
+def crowd():
+    """More guests than CPUs; and, one at a time, guests that do nothing."""
+    left_out = ('iot-uring', 'iot-uring-5ms', 'vq-map-5ms')
+    names = [c.name for c in contenders() if c.group in ('qemu', 'ours') and c.name not in left_out]
+    idle = [Phase('idle', 1, 1, 1, [name]) for name in ['guest-null', *names]]
+    return [Phase('crowd', 1, 1, 1, names, CROWD_GUESTS), *idle], [
+        cell('crowd', 'randread', '4k', d) for d in (1, 32)]
 
 
 def plan(quick):
     """(phases, cells)."""
     everybody = [c.name for c in contenders()]
+    if CROWD:
+        return crowd()
     # One queue to poll, and one that virtio_blk insists on, which has no more than CPUs.
     each = 2 if GUEST == 'polls' else 1
     one = Phase('one', each, each, 1, everybody)
@@ -191,14 +212,16 @@ def plan(quick):
     for rw in ('randwrite', 'rw70', 'rw50'):
         cells += [cell('one', rw, '4k', d) for d in (1, 4, 32, 128)]
     cells += [cell('one', 'read', '128k', d) for d in (1, 4, 32)]
+    cells += [cell('one', 'randread', '4k', 32, share=s) for s in (0.5, 0.8)]
     cells += [cell('two', 'randread', '4k', d, jobs=2) for d in (1, 32)]
     cells += [cell('disks', 'randread', '4k', 32, disks=n) for n in (1, 2, 4)]
     few = [n for n in ('iot-native-5ms', 'ours-irq', 'ours-poll') if n in everybody]
     return [one, Phase('two', 2, 2, 1, everybody), Phase('disks', 1, 1, 4, few)], cells
 
 
-def fio_arguments(cell_, devices, seconds, polls=False):
-    """Of fio, for the cell on these devices, one job for each (times cell.jobs)."""
+def fio_arguments(cell_, devices, seconds, rate=None, polls=False):
+    """Of fio, for the cell on these devices, one job for each (times cell.jobs). rate: requests
+    each second of each job, at random times."""
     mixed = cell_.rw.startswith('rw') and cell_.rw[2:].isdigit()
     args = ['--direct=1', '--ioengine=io_uring', '--thread', '--group_reporting',
             '--norandommap', '--randrepeat=0', '--eta=never', '--time_based',
@@ -207,6 +230,8 @@ def fio_arguments(cell_, devices, seconds, polls=False):
             '--iodepth=%d' % cell_.depth, '--numjobs=%d' % cell_.jobs]
     if polls:
         args.append('--hipri')
+    if rate:
+        args += ['--rate_iops=%d' % rate, '--rate_process=poisson']
     if mixed:
         args.append('--rwmixread=' + cell_.rw[2:])
     for i, name in enumerate(devices):

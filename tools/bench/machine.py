@@ -2,6 +2,7 @@
 """What make bench needs of the machine that it runs on: disks, targets, a guest
 with a disk for each contender, and counters.
 """
+import collections
 import glob
 import json
 import lzma
@@ -18,9 +19,11 @@ top = os.path.realpath(os.path.join(here, '..', '..'))
 out = os.environ.get('VHOST_BLK_OUT', os.path.join(top, 'out'))
 NULLB = '/sys/kernel/config/nullb'
 TARGET = '/sys/kernel/config/target'
+KVM = '/sys/kernel/debug/kvm/'
+COUNTERS = ('batches', 'kicks', 'signals', 'signal_holds', 'hold_misses', 'sleeps')
 NVME_DISKS = 14     # that tools/bench/run gives the host VM
 BOOT_TIMEOUT = 240
-RUN_TIMEOUT = 120
+RUN_TIMEOUT = 60
 
 
 class Failed(Exception):
@@ -197,7 +200,10 @@ class Channel:
         self.pending = b''
 
     def send(self, text):
-        self.socket.sendall(text.encode() + b'\n')
+        try:
+            self.socket.sendall(text.encode() + b'\n')
+        except OSError:
+            raise Failed('the guest has gone')
 
     def line(self, timeout):
         end = time.monotonic() + timeout
@@ -210,6 +216,8 @@ class Channel:
                 data = self.socket.recv(65536)
             except socket.timeout:
                 continue
+            except ConnectionResetError:
+                data = b''
             if not data:
                 raise Failed('the guest has gone')
             self.pending += data
@@ -218,9 +226,13 @@ class Channel:
 
 
 class Guest:
-    """A guest with a disk for each contender, and somebody in it who runs fio."""
-    def __init__(self, phase, disks, contenders, pin):
+    """A guest with a disk for each contender, and somebody in it who runs fio.
+
+    number: which of phase.guests it is; they have disks of their own.
+    """
+    def __init__(self, phase, disks, contenders, pin, number=0):
         self.phase = phase
+        self.tag = '' if number == 0 else 'g%d-' % number
         self.parts = []
         self.paths = {}     # contender: the host's disks
         self.devices = {}   # contender: the guest's
@@ -231,12 +243,15 @@ class Guest:
                 continue
             self.paths[contender.name] = []
             for i in range(phase.disks):
-                args += self.add(contender, contender.name + (str(i) if i else ''), disks)
+                args += self.add(contender, self.disk_name(contender, i), disks)
         self.start(args)
         self.meet()
         self.look(contenders)
-        if pin and phase.smp == 1 and os.cpu_count() > 1:
+        if pin and phase.smp == 1 and phase.guests == 1 and os.cpu_count() > 1:
             self.pin([c.name for c in contenders if not c.pinned])
+
+    def disk_name(self, contender, i):
+        return self.tag + contender.name + (str(i) if i else '')
 
     def add(self, contender, name, disks):
         path = disks.make(name)
@@ -248,14 +263,15 @@ class Guest:
         return contender.args(name, path, self.phase.queues)
 
     def start(self, args):
-        self.sockets = {n: os.path.join(grid.WORK, 'bench-%s-%s' % (n, self.phase.name))
+        self.sockets = {n: os.path.join(grid.WORK, 'bench-%s-%s%s' % (n, self.tag, self.phase.name))
                         for n in ('port', 'qmp')}
-        more = ['-object', 'memory-backend-memfd,id=ram,size=768M,share=on',
+        memory = '768M' if self.phase.guests == 1 else '512M'
+        more = ['-object', 'memory-backend-memfd,id=ram,size=%s,share=on' % memory,
                 '-machine', 'memory-backend=ram',
                 '-chardev', 'socket,id=bench,server=on,wait=off,path=' + self.sockets['port'],
                 '-device', 'virtserialport,chardev=bench,name=vb.bench'] + args
         command = [os.path.join(top, 'tools', 'vm', 'guest'), '--smp', str(self.phase.smp),
-                   '--mem', '768M', '--overlay', overlay(), '--qmp', self.sockets['qmp'],
+                   '--mem', memory, '--overlay', overlay(), '--qmp', self.sockets['qmp'],
                    '--timeout', '100000']
         if grid.GUEST == 'polls':
             command.append('--append=virtio_blk.poll_queues=1')
@@ -293,7 +309,7 @@ class Guest:
             if contender.name not in self.paths:
                 continue
             for i in range(self.phase.disks):
-                name = contender.name + (str(i) if i else '')
+                name = self.disk_name(contender, i)
                 serial = {'qsd': 'vhost_user_blk'}.get(contender.group, name)
                 found = [d for s, d in self.names.items() if s == serial or
                          (contender.group == 'vhost-scsi' and d.startswith('/dev/sd'))]
@@ -308,7 +324,7 @@ class Guest:
                         raise Failed('%s is served by %s' % (name, by))
         self.devices['guest-null'] = ['/dev/nullb0']
         self.pid = self.qemu_pid()
-        self.kick_files = self.counters()
+        self.fdinfo = self.counter_files()
 
     def qemu_pid(self):
         vcpu = self.qmp('query-cpus-fast')[0]['thread-id']
@@ -317,7 +333,7 @@ class Guest:
                 return int(line.split()[1])
         raise Failed('no QEMU')
 
-    def counters(self):
+    def counter_files(self):
         """fdinfo of each /dev/vhost-blk, in the order of the disks."""
         fds = '/proc/%d/fd/' % self.pid
         ours_ = [fd for fd in sorted(map(int, os.listdir(fds)))
@@ -342,11 +358,12 @@ class Guest:
                 except OSError:
                     pass        # it has ended, or is the kernel's to place
 
-    def fio(self, arguments, watch=None):
-        """Run fio; watch(guest) is called meanwhile. Returns its JSON."""
+    def fio(self, arguments):
+        """Start fio."""
         self.port.send(' '.join(arguments))
-        if watch:
-            watch()
+
+    def result(self):
+        """The JSON of fio when it has ended."""
         lines = []
         while True:
             line = self.port.line(RUN_TIMEOUT)
@@ -359,6 +376,23 @@ class Guest:
             raise Failed('fio in the guest: ' + text[-2000:])
         return json.JSONDecoder().raw_decode(text[text.index('{'):])[0]
 
+    def say(self):
+        """Where everything is, as this guest or another does not answer; then end it."""
+        try:
+            for name in [*self.fdinfo, *sorted(glob.glob('/sys/block/b-*/inflight')),
+                         *sorted(glob.glob('/proc/%d/task/*/stack' % self.pid))]:
+                print('%s\n%s' % (name, read(name)))
+            print(self.qmp('human-monitor-command', **{'command-line': 'info registers'}))
+        except (OSError, Failed) as e:
+            print('the guest has ended: %s' % e)
+        self.process.terminate()
+        self.process.wait()
+        self.free()
+
+    def free(self):
+        for part in self.parts:
+            part.free()
+
     def stop(self):
         self.port.send('quit')
         try:
@@ -366,22 +400,23 @@ class Guest:
         except subprocess.TimeoutExpired:
             self.process.kill()
             status = self.process.wait()
-        for part in self.parts:
-            part.free()
+        self.free()
         if status:
             raise Failed('the guest ended with exit status %d' % status)
 
 
-def kicks(files):
-    found = 0
-    for name in files:
+def counters(guests):
+    """The module's counters, over all its disks."""
+    found = collections.Counter()
+    for name in [name for guest in guests for name in guest.fdinfo]:
         for line in read(name).splitlines():
-            if line.startswith('kicks:'):
-                found += int(line.split()[1])
-    return found
+            key, _, text = line.partition(':')
+            if key in COUNTERS:
+                found[key] += int(text)
+    return {key: found[key] for key in COUNTERS}
 
 
-def sample(guest):
+def sample(guests):
     """What the whole machine has done since boot."""
     cpu = [int(v) for v in read('/proc/stat').split('\n', 1)[0].split()[1:]]
     hz = os.sysconf('SC_CLK_TCK')
@@ -389,7 +424,8 @@ def sample(guest):
              # guest time is in user time already
              'cpu': (sum(cpu[:8]) - cpu[3] - cpu[4]) / hz,
              'ctx': int(read('/proc/stat').split('\nctxt ')[1].split()[0]),
-             'exits': int(read('/sys/kernel/debug/kvm/exits')),
-             'irqs': int(read('/sys/kernel/debug/kvm/irq_injections')),
-             'kicks': kicks(guest.kick_files)}
+             'exits': int(read(KVM + 'exits')),
+             'halts': int(read(KVM + 'halt_exits')),
+             'irqs': int(read(KVM + 'irq_injections')),
+             **counters(guests)}
     return found

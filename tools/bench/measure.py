@@ -15,6 +15,12 @@ import machine
 
 WARMUP = 0.3        # seconds of the warm-up's runs
 SHORTEST, LONGEST = 0.4, 2.0    # seconds of a measured run
+MOST_LOST = 8                   # guests, until the measurement is given up
+SETTLE, IDLE = 5, 10            # seconds until a guest is idle, and how long it is watched
+
+
+class Lost(Exception):
+    """A guest has ended or does not answer."""
 
 
 class Budget:
@@ -37,8 +43,8 @@ class Window:
     """Counters over the middle of a run: from when the disk is busy until shortly
     before the end, so that fio's own start is not in them.
     """
-    def __init__(self, guest, disks, seconds):
-        self.guest = guest
+    def __init__(self, guests, disks, seconds):
+        self.guests = guests
         self.disks = disks
         self.seconds = seconds
         self.found = None
@@ -54,9 +60,9 @@ class Window:
                 return
             time.sleep(0.02)
         time.sleep(grid.RAMP)
-        first, first_moved = machine.sample(self.guest), self.moved()
+        first, first_moved = machine.sample(self.guests), self.moved()
         time.sleep(0.8 * self.seconds)
-        second, second_moved = machine.sample(self.guest), self.moved()
+        second, second_moved = machine.sample(self.guests), self.moved()
         self.found = {k: second[k] - first[k] for k in first}
         self.found['sectors'] = second_moved - first_moved
 
@@ -72,8 +78,9 @@ def latency(job):
     return found
 
 
-def figures(fio):
-    jobs = fio['jobs']
+def figures(fios):
+    """Of all guests together: rates added, the worst latency."""
+    jobs = [job for fio in fios for job in fio['jobs']]
     found = {'iops': sum(j[w]['iops'] for j in jobs for w in ('read', 'write'))}
     for job in jobs:
         for key, us in latency(job).items():
@@ -101,58 +108,124 @@ class Bench:
         per_phase = {p.name: len(p.contenders) for p in self.phases}
         runs = rounds * sum(per_phase[c.phase] for c in self.cells)
         self.budget = Budget(budget, runs)
+        self.losses = 0
+        self.rates = {}         # of the contender in the cell, in the last round
         self.log = open(os.path.join(machine.out, 'bench', 'runs.jsonl'), 'w')
 
-    def one(self, guest, name, cell, round_, seconds):
-        """One run of fio."""
+    def in_guests(self, guests, name, cell, seconds, rate):
+        """fio in all of them at once. Returns their JSON, and what was counted."""
         window = None
+        if name != 'guest-null':
+            disks = [d for guest in guests for d in guest.paths[name][:cell.disks]]
+            window = Window(guests, disks, seconds)
+        try:
+            for guest in guests:
+                guest.fio(grid.fio_arguments(cell, guest.devices[name][:cell.disks], seconds, rate,
+                                             grid.GUEST == 'polls'))
+            if window:
+                window()
+            return [guest.result() for guest in guests], window and window.found
+        except (machine.Failed, OSError) as e:
+            print('%s, %s: %s' % (name, cell.name, e), flush=True)
+            self.write({'round': 0, 'lost': name, 'cell': cell.name, 'why': str(e)})
+            for guest in guests:
+                guest.say()
+            raise Lost(str(e))
+
+    def one(self, guests, name, cell, round_, seconds):
+        """One run of fio, in each guest."""
+        rate = cell.share and cell.share * self.rates[name, cell.full]
+        counted = None
         begun = time.monotonic()
         if name == 'host':
-            disk = self.host_disk
-            fio = host_fio(grid.fio_arguments(cell, [disk], seconds))
+            fios = [host_fio(grid.fio_arguments(cell, [self.host_disk], seconds, rate))]
         else:
-            devices = guest.devices[name]
-            if name != 'guest-null':
-                window = Window(guest, guest.paths[name][:cell.disks], seconds)
-            fio = guest.fio(grid.fio_arguments(
-                cell, devices[:cell.disks], seconds, grid.GUEST == 'polls'), window)
+            fios, counted = self.in_guests(guests, name, cell, seconds, rate)
         took = time.monotonic() - begun
-        record = {'round': round_, 'contender': name, 'cell': cell.name, **figures(fio),
-                  'seconds': seconds, 'took': round(took, 2),
-                  'window': window.found if window else None, 'fio': fio}
-        self.log.write(json.dumps(record) + '\n')
-        self.log.flush()
+        self.write({'round': round_, 'contender': name, 'cell': cell.name, **figures(fios),
+                    'seconds': seconds, 'took': round(took, 2), 'window': counted, 'fio': fios})
         return took
 
-    def phase(self, phase):
+    def write(self, record):
+        if 'iops' in record:
+            self.rates[record['contender'], record['cell']] = record['iops']
+        self.log.write(json.dumps(record) + '\n')
+        self.log.flush()
+
+    def boot(self, phase):
+        """The guests of a phase."""
         begun = time.monotonic()
         contenders = [self.contenders[n] for n in phase.contenders]
-        guest = machine.Guest(phase, self.disks, contenders, self.pin)
+        guests = [machine.Guest(phase, self.disks, contenders, self.pin, i)
+                  for i in range(phase.guests)]
         self.host_disk = self.disks.make('host')
-        cells = [c for c in self.cells if c.phase == phase.name]
         print('guest "%s": %d CPU, %d contenders, up after %d s' % (
             phase.name, phase.smp, len(contenders), time.monotonic() - begun), flush=True)
-        for name in phase.contenders:
-            self.one(guest, name, cells[-1], 0, WARMUP)
-        for round_ in range(1, self.rounds + 1):
-            self.round(guest, phase, cells, round_)
-        guest.stop()
-        self.disks.free()
+        return guests
 
-    def round(self, guest, phase, cells, round_):
-        order = [(name, cell) for name in phase.contenders for cell in cells]
+    def again(self, phase):
+        """New guests for those that were lost."""
+        self.losses += 1
+        if self.losses > MOST_LOST:
+            raise machine.Failed('too many guests were lost')
+        self.disks.free()
+        return self.boot(phase)
+
+    def phase(self, phase):
+        cells = [c for c in self.cells if c.phase == phase.name]
+        guests = self.boot(phase)
+        if not cells:
+            self.idle(guests, phase)
+        else:
+            runs = [(0, name, cells[0]) for name in phase.contenders]
+            for round_ in range(1, self.rounds + 1):
+                runs += self.round(phase, cells, round_)
+            self.runs(guests, phase, runs)
+
+    def idle(self, guests, phase):
+        """What a guest costs that does nothing, each second."""
+        time.sleep(SETTLE)
+        first = machine.sample(guests)
+        time.sleep(IDLE)
+        second = machine.sample(guests)
+        seconds = second['time'] - first['time']
+        self.write({'round': 0, 'idle': phase.contenders[0],
+                    **{k: (second[k] - first[k]) / seconds for k in first if k != 'time'}})
+        self.stop(guests)
+
+    def round(self, phase, cells, round_):
+        """All of a round, in their order."""
+        order = [(round_, name, cell) for name in phase.contenders for cell in cells]
         random.shuffle(order)
+        order.sort(key=lambda run: run[2].share is not None)    # when the full rate is known
+        return order
+
+    def runs(self, guests, phase, runs):
         begun = time.monotonic()
-        for name, cell in order:
-            seconds = self.budget.runtime()
-            self.budget.ran(seconds, self.one(guest, name, cell, round_, seconds))
-        print('round %d: %d runs in %d s, the last of %.2f s' % (
-            round_, len(order), time.monotonic() - begun, seconds), flush=True)
+        while runs:
+            round_, name, cell = runs[0]
+            seconds = self.budget.runtime() if round_ else WARMUP
+            try:
+                took = self.one(guests, name, cell, round_, seconds)
+            except Lost:
+                guests = self.again(phase)
+                continue
+            runs.pop(0)
+            if round_:
+                self.budget.ran(seconds, took)
+            if not runs or runs[0][0] != round_:
+                print('round %d: done after %d s, the last run of %.2f s' % (
+                    round_, time.monotonic() - begun, seconds), flush=True)
+        self.stop(guests)
+
+    def stop(self, guests):
+        for guest in guests:
+            guest.stop()
+        self.disks.free()
 
     def run(self):
         for phase in self.phases:
-            if [c for c in self.cells if c.phase == phase.name]:
-                self.phase(phase)
+            self.phase(phase)
         self.log.close()
 
 

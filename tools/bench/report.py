@@ -48,9 +48,15 @@ class Runs:
         self.latency = collections.defaultdict(list)
         self.window = collections.defaultdict(list)
         self.cells = []
+        self.lost = []                                  # guests, and whose disk they used
+        self.idle = {}                                  # contender: what it costs each second
         with open(path) as f:
             for line in f:
                 run = json.loads(line)
+                if 'idle' in run:
+                    self.idle[run['idle']] = run
+                if 'lost' in run:
+                    self.lost.append('%(lost)s, %(cell)s: %(why)s' % run)
                 if not run['round']:
                     continue
                 key = run['contender'], run['cell']
@@ -64,7 +70,7 @@ class Runs:
         named = {c.name for c in self.contenders}
         for name in sorted({k[0] for k in self.iops} - named):
             self.contenders.append(grid.Contender(name, 'ours', name))
-        order = [c.name for c in grid.plan(False)[1]]
+        order = [c.name for c in grid.plan(False)[1] + grid.crowd()[1]]
         self.cells.sort(key=lambda c: order.index(c) if c in order else len(order))
 
     def rate(self, contender, cell):
@@ -78,8 +84,8 @@ class Runs:
         return max(found, key=lambda n: self.rate(n, cell)) if found else None
 
     def single(self):
-        """The cells in which everybody takes part."""
-        return [c for c in self.cells if not c.endswith('disks')]
+        """The cells that are about the rate of one disk of one guest."""
+        return [c for c in self.cells if not c.endswith(('disks', 'guests', '%'))]
 
     def of_depth(self, depths):
         return [c for c in self.single() if depth(c) in depths]
@@ -91,7 +97,7 @@ class Runs:
             return None
         ios = sum(w['sectors'] for w in windows) * 512 / size(cell)
         return {k: sum(w[k] for w in windows) / ios
-                for k in ('cpu', 'ctx', 'exits', 'irqs', 'kicks')}
+                for k in ('cpu', 'ctx', 'exits', 'halts', 'irqs', 'kicks')}
 
 
 def depth(cell):
@@ -170,6 +176,8 @@ def summarize(runs):
         got = ratio(runs, [(name, OURS, c) for c in cells])
         if got:
             found['without'][name] = {'rate': got[0], 'interval': got[1:]}
+    guests = [c for c in runs.cells if c.endswith('guests')]
+    put('gm_guests_vs_qemu_best', against_best(guests))
     several = [c for c in runs.cells if c.endswith('disks')]
     found['rate_by_disks'] = {c.rsplit(', ', 1)[1]: runs.rate(OURS, c) / runs.rate(OURS, several[0])
                               for c in several if (OURS, c) in runs.iops}
@@ -179,24 +187,37 @@ def summarize(runs):
 def cells_table(runs):
     for cell in runs.cells:
         print('\n%s' % cell)
-        print('  %-38s %9s %8s %7s %7s %7s %6s %6s %6s %6s %6s' % (
-            '', 'IOPS', 'to ours', 'p50', 'p99', 'p99.9', 'CPU', 'ctx', 'exits', 'irqs', 'kicks'))
+        print('  %-38s %9s %8s %7s %7s %7s %6s %6s %6s %6s %6s %6s' % (
+            '', 'IOPS', 'to ours', 'p50', 'p99', 'p99.9', 'CPU', 'ctx', 'exits', 'halts', 'irqs',
+            'kicks'))
         for c in runs.contenders:
             if (c.name, cell) not in runs.iops:
                 continue
             row = '  %-38s %9.0f' % (c.text[:38], runs.rate(c.name, cell))
-            to = ratio(runs, [(c.name, OURS, cell)])
+            to = None if cell.endswith('%') else ratio(runs, [(c.name, OURS, cell)])
             row += ' %8s' % ('%.2f' % to[0] if to else '')
             for key in ('p50', 'p99', 'p999'):
                 found = [lat[key] for lat in runs.latency[c.name, cell] if key in lat]
                 row += ' %7.0f' % gm(found) if found else ' %7s' % ''
             per = runs.per_io(c.name, cell)
             if per:
-                row += ' %6.0f %6.2f %6.2f %6.2f' % (per['cpu'] * 1e6, per['ctx'], per['exits'],
-                                                     per['irqs'])
+                row += ' %6.0f' % (per['cpu'] * 1e6)
+                row += ''.join(' %6.2f' % per[k] for k in ('ctx', 'exits', 'halts', 'irqs'))
                 row += ' %6.2f' % per['kicks'] if c.group == 'ours' else ''
             print(row)
     print('\n(latencies and CPU in us; CPU: the whole host, for each I/O)')
+
+
+def idle_table(runs):
+    if not runs.idle:
+        return
+    print('\nA guest that does nothing, each second')
+    print('  %-38s %8s %8s %8s %8s' % ('', 'CPU, ms', 'ctx', 'exits', 'irqs'))
+    for c in [grid.Contender('guest-null', 'bound', 'without a disk')] + runs.contenders:
+        if c.name in runs.idle:
+            each = runs.idle[c.name]
+            print('  %-38s %8.1f %8.1f %8.1f %8.1f' % (
+                c.text[:38], each['cpu'] * 1000, each['ctx'], each['exits'], each['irqs']))
 
 
 def bars_table(found):
@@ -211,6 +232,10 @@ def bars_table(found):
         print('%-50s %8.3f %17s  %s %g%s' % (
             text, value, '%.3f .. %.3f' % tuple(interval) if interval else '', way, bar,
             '' if ok else '   MISSED'))
+    if found['gm_guests_vs_qemu_best']:
+        print('%-50s %8.3f %17s' % ('more guests than CPUs: rate of all to the best QEMU',
+                                    found['gm_guests_vs_qemu_best'],
+                                    '%.3f .. %.3f' % tuple(found['gm_guests_vs_qemu_best_interval'])))
     for text, value in found['rate_by_disks'].items():
         print('%-50s %8.3f' % ('rate of all together, polling: ' + text, value))
     for name, got in found['without'].items():
@@ -226,9 +251,12 @@ def main(results):
     runs = Runs(os.path.join(results, 'runs.jsonl'))
     found = summarize(runs)
     native = options['kind'] == 'given'
-    found.update(disks=options['kind'], rounds=options['rounds'], native=native,
+    found.update(guests_lost=runs.lost, disks=options['kind'], rounds=options['rounds'], native=native,
                  load_at_start=options['load'][0])
     cells_table(runs)
+    for text in runs.lost:
+        print('a guest was lost, and another one started: ' + text)
+    idle_table(runs)
     bars_table(found)
     if not native:
         print('\nAn emulated machine: exits and interrupts cost a hundred times what they do on '
