@@ -34,6 +34,12 @@ BARS = (
     ('kicks_per_io', 'kicks per I/O, polling, depth 32 up', '<=', 0.01),
     ('ctx_per_io', 'context switches per I/O, polling, depth 32 up', '<=', 0.02),
 )
+# What is told besides.
+FURTHER = (
+    ('bound_vs_qemu_best_high', 'the bound to the best QEMU, depth 32 and 128'),
+    ('bound_vs_qemu_default', "the bound to QEMU's defaults, all cells"),
+    ('gm_guests_vs_qemu_best', 'four guests together to the best QEMU'),
+)
 
 
 def gm(values):
@@ -160,6 +166,9 @@ def summarize(runs):
     put('gm_vs_vhost_scsi', [(OURS, 'vhost-scsi', c) for c in cells])
     put('gm_vs_qsd', [(OURS, 'qsd', c) for c in cells])
     put('guest_bound_share', [(OURS, 'guest-null', c) for c in high])
+    # What those ratios would be if serving the disk cost nothing.
+    put('bound_vs_qemu_best_high', [('guest-null', runs.best_qemu(c), c) for c in high])
+    put('bound_vs_qemu_default', [('guest-null', 'main', c) for c in cells])
     put('irq_mode_vs_qemu_best', [(OURS_IRQ, runs.best_qemu(c), c) for c in cells])
     for d in sorted({depth(c) for c in cells}):
         put('gm_vs_qemu_best_d%d' % d, against_best(runs.of_depth((d,))))
@@ -232,10 +241,10 @@ def bars_table(found):
         print('%-50s %8.3f %17s  %s %g%s' % (
             text, value, '%.3f .. %.3f' % tuple(interval) if interval else '', way, bar,
             '' if ok else '   MISSED'))
-    if found['gm_guests_vs_qemu_best']:
-        print('%-50s %8.3f %17s' % ('more guests than CPUs: rate of all to the best QEMU',
-                                    found['gm_guests_vs_qemu_best'],
-                                    '%.3f .. %.3f' % tuple(found['gm_guests_vs_qemu_best_interval'])))
+    for name, text in FURTHER:
+        if found[name]:
+            print('%-50s %8.3f %17s' % (text, found[name], '%.3f .. %.3f' % tuple(
+                found[name + '_interval'])))
     for text, value in found['rate_by_disks'].items():
         print('%-50s %8.3f' % ('rate of all together, polling: ' + text, value))
     for name, got in found['without'].items():
