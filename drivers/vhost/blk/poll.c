@@ -222,19 +222,21 @@ static bool vhost_blk_poll_must_yield(void)
 /*
  * There was nothing to do. Spin on, or sleep? Whoever else wants this CPU gets it
  * at once, as it may be the guest that is waited for; a signal that is held then
- * goes out, and nothing is learned from that.
+ * goes out, and nothing is learned from that. But nobody else would ask the disk
+ * for completions that come without an interrupt.
  *
  * Return: true if @poller is asleep and may return.
  */
 static bool vhost_blk_poll_rest(struct vhost_blk_poller *poller, u64 now,
 				u64 spin_ns)
 {
-	if (now - poller->last < spin_ns) {
-		if (single_task_running())
-			return false;
+	bool early = now - poller->last < spin_ns;
+
+	if ((early && single_task_running()) || vhost_blk_poll_busy(poller))
+		return false;
+	if (early)
 		vhost_blk_poll_flush(poller);
-	}
-	return !vhost_blk_poll_busy(poller) && vhost_blk_poll_idle(poller);
+	return vhost_blk_poll_idle(poller);
 }
 
 static void vhost_blk_poll_run(struct vhost_blk_poller *poller)

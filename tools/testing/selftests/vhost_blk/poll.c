@@ -126,39 +126,44 @@ TEST_F(spin, ends_and_then_nothing_runs)
 	}
 }
 
-static void *burn(void *stop)
+static bool burning;
+
+static void *burn(void *unused)
 {
-	while (!__atomic_load_n((bool *)stop, __ATOMIC_RELAXED))
+	while (__atomic_load_n(&burning, __ATOMIC_RELAXED))
 		;
 	return NULL;
 }
 
+#define SPINS		20
+
 TEST_F(spin, ends_when_somebody_else_wants_the_cpu)
 {
-	const unsigned int n = 20;
+	int64_t alone, shared;
 	pthread_t other;
-	bool stop = false;
-	int64_t cpu;
 	cpu_set_t one;
-	unsigned int i;
+	int cpu;
 
+	ASSERT_LE(0, cpu = sched_getcpu());
 	CPU_ZERO(&one);
-	CPU_SET(1, &one);
-	if (sched_setaffinity(self->tid, sizeof(one), &one))
-		SKIP(return, "one CPU");
+	CPU_SET(cpu, &one);
+	ASSERT_EQ(0, sched_setaffinity(self->tid, sizeof(one), &one));
 	ASSERT_EQ(0, set_spin(&self->d, SPIN_US, VHOST_BLK_POLL_FIXED));
-	ASSERT_EQ(0, pthread_create(&other, NULL, burn, &stop));
-	ASSERT_EQ(0, pthread_setaffinity_np(other, sizeof(one), &one));
-	cpu = thread_cpu_ns(self->tid);
-	for (i = 0; i < n; i++) {
-		ASSERT_EQ(0, blk_flush(self->q));
-		sleep_ms(SPIN_US / 1000);
-	}
-	cpu = (thread_cpu_ns(self->tid) - cpu) / 1000;
-	__atomic_store_n(&stop, true, __ATOMIC_RELAXED);
+	alone = rare_requests(self->q, self->tid, SPINS);
+	burning = true;
+	ASSERT_EQ(0, pthread_create(&other, NULL, burn, NULL));
+	if (!pthread_setaffinity_np(other, sizeof(one), &one))
+		shared = rare_requests(self->q, self->tid, SPINS);
+	else
+		shared = -1;
+	__atomic_store_n(&burning, false, __ATOMIC_RELAXED);
 	pthread_join(other, NULL);
-	TH_LOG("%u requests: %lld us", n, (long long)cpu);
-	EXPECT_GE(n * SPIN_US / 5, cpu);
+	TH_LOG("%u requests: %lld us, %lld us with a busy neighbour", SPINS,
+	       (long long)alone, (long long)shared);
+	EXPECT_LE(SPINS * SPIN_US / 5, alone);
+	EXPECT_LT(0, shared);
+	EXPECT_GE(SPINS * SPIN_US / 5, shared);
+	EXPECT_GE(alone / 2, shared);
 }
 
 /*
