@@ -28,7 +28,7 @@ def bars(plt, runs, cells, value, text, results, name, native):
         axis.barh(range(len(rows)), values, color=[COLOUR.get(c.group, '#555555') for c in rows])
         for i, v in enumerate(values):
             if v:
-                axis.text(v, i, ' %.3g' % v, va='center', fontsize=7)
+                axis.text(v, i, (' %.3g' if v < 1000 else ' %.0f') % v, va='center', fontsize=7)
         axis.set_xlim(0, max(values) * 1.25 or 1)
         axis.set_title(cell, fontsize=9)
         axis.set_yticks(range(len(rows)))
