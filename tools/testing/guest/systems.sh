@@ -14,7 +14,7 @@ lived() {
 	tap $# "the guest's life goes as it should: $*" \
 		< <("$here/lifecycle" "$work/life" "$work/output" "$pid" /dev/slow0 "$@" 2>&1)
 	if kill -0 "$pid" 2>/dev/null; then
-		"$here/where" 2>&1 | comment
+		"$top/tools/vm/where" 2>&1 | comment
 		kill "$pid"
 	fi
 	wait "$pid"
