@@ -8,6 +8,7 @@ import json
 import lzma
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -385,7 +386,8 @@ class Guest:
             print(self.qmp('human-monitor-command', **{'command-line': 'info registers'}))
         except (OSError, Failed) as e:
             print('the guest has ended: %s' % e)
-        self.process.terminate()
+        # Its time is up: tools/vm/guest looks at everything else, and ends it.
+        self.process.send_signal(signal.SIGALRM)
         self.process.wait()
         self.free()
 
