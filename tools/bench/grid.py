@@ -122,7 +122,7 @@ def value(name, text):
 
 
 def polling(**properties):
-    """vhost-blk that polls and holds as long as an emulated guest takes."""
+    """vhost-blk that polls, holds and naps as long as an emulated guest takes."""
     return ours(**{'poll-us': 5000, 'signal-us': 10000, **properties})
 
 
@@ -156,7 +156,8 @@ def contenders():
                   qemu_mapped('native', MS5)),
         Contender('qsd', 'qsd', 'vhost-user-blk, storage daemon, 5 ms', qsd),
         Contender('vhost-scsi', 'vhost-scsi', 'vhost-scsi, LIO iblock', vhost_scsi),
-        Contender('ours-irq', 'ours', 'vhost-blk, poll-us=0', ours(**{'poll-us': 0})),
+        Contender('ours-irq', 'ours', 'vhost-blk, poll-us=0, signal 10 ms',
+                  polling(**{'poll-us': 0})),
         Contender('ours-poll', 'ours', 'vhost-blk, poll 5 ms, signal 10 ms', polling()),
         Contender('guest-null', 'bound', 'bound: null_blk inside the guest'),
         Contender('host', 'bound', 'bound: fio on the host'),

@@ -119,6 +119,8 @@ static void vhost_blk_shutdown(struct vhost_blk *blk)
 	vhost_blk_event_clear(blk);
 	vhost_blk_pin_drop(blk);
 	vhost_dev_stop(&blk->dev);
+	for (i = 0; i < VHOST_BLK_MAX_RINGS; i++)
+		vhost_blk_nap_stop(&blk->rings[i]->own);
 	/* end_io may still be about to queue work on a worker. */
 	synchronize_rcu();
 	vhost_dev_flush(&blk->dev);

@@ -34,6 +34,7 @@ void vhost_blk_poll_init(struct vhost_blk_vq *ring)
 	vhost_work_init(&ring->own.work, vhost_blk_poll_work);
 	ring->own.vq = &ring->vq;
 	ring->poller = &ring->own;
+	vhost_blk_nap_init(&ring->own);
 }
 
 static struct vhost_blk *vhost_blk_poller_blk(struct vhost_blk_poller *poller)
@@ -189,13 +190,24 @@ static void vhost_blk_poll_dead(struct vhost_blk_poller *poller)
 		queue_work(vhost_blk_drain_wq, &ring->drain_work);
 }
 
+/**
+ * vhost_blk_poll_queue - let a poller that is awake run
+ * @poller:	the poller
+ *
+ * Context: any.
+ */
+void vhost_blk_poll_queue(struct vhost_blk_poller *poller)
+{
+	if (!vhost_vq_work_queue(poller->vq, &poller->work))
+		vhost_blk_poll_dead(poller);
+}
+
 static void vhost_blk_poll_requeue(struct vhost_blk_poller *poller)
 {
 	poller->requeues++;
 	/* A worker never returns to user mode, where RCU tasks would see it. */
 	cond_resched_tasks_rcu_qs();
-	if (!vhost_vq_work_queue(poller->vq, &poller->work))
-		vhost_blk_poll_dead(poller);
+	vhost_blk_poll_queue(poller);
 }
 
 /* Nobody looks at the rings for a while: hold no signal. */
@@ -219,11 +231,26 @@ static bool vhost_blk_poll_must_yield(void)
 	return need_resched() || signal_pending(current);
 }
 
+/* Nothing is held behind a virtual IOMMU, and no poller naps there. */
+static bool vhost_blk_poll_nap(struct vhost_blk_poller *poller)
+{
+	struct vhost_blk *blk = vhost_blk_poller_blk(poller);
+	u64 mask = READ_ONCE(poller->rings), left = U64_MAX;
+	u64 hold = mask ? U64_MAX : 0;
+	struct vhost_blk_vq *ring;
+
+	while ((ring = vhost_blk_poll_next(blk, &mask))) {
+		hold = min(hold, vhost_blk_signal_bound(ring));
+		left = min(left, vhost_blk_signal_left(ring));
+	}
+	return vhost_blk_nap_start(poller, hold, left);
+}
+
 /*
- * There was nothing to do. Spin on, or sleep? Whoever else wants this CPU gets it
- * at once, as it may be the guest that is waited for; a signal that is held then
- * goes out, and nothing is learned from that. But nobody else would ask the disk
- * for completions that come without an interrupt.
+ * There was nothing to do. Spin on, nap, or sleep? Whoever else wants this CPU
+ * gets it at once, as it may be the guest that is waited for; a signal that is
+ * held then goes out, and nothing is learned from that. But nobody else would ask
+ * the disk for completions that come without an interrupt.
  *
  * Return: true if @poller is asleep and may return.
  */
@@ -234,6 +261,8 @@ static bool vhost_blk_poll_rest(struct vhost_blk_poller *poller, u64 now,
 
 	if ((early && single_task_running()) || vhost_blk_poll_busy(poller))
 		return false;
+	if ((early || !spin_ns) && vhost_blk_poll_nap(poller))
+		return true;
 	if (early)
 		vhost_blk_poll_flush(poller);
 	return vhost_blk_poll_idle(poller);
@@ -249,6 +278,7 @@ static void vhost_blk_poll_run(struct vhost_blk_poller *poller)
 
 	if (READ_ONCE(blk->parked)) {
 		vhost_blk_poll_flush(poller);
+		poller->nap.napping = false;
 		WRITE_ONCE(poller->awake, false);
 		return;
 	}
@@ -264,6 +294,7 @@ static void vhost_blk_poll_run(struct vhost_blk_poller *poller)
 	do {
 		progress = vhost_blk_poll_turn(poller);
 		now = local_clock();
+		poller->nap.moved += progress;
 		if (progress)
 			poller->last = now;
 		else if (vhost_blk_poll_rest(poller, now, spin_ns))
@@ -327,9 +358,16 @@ void vhost_blk_poll_wake(struct vhost_blk_vq *ring)
  */
 void vhost_blk_poll_park(struct vhost_blk *blk)
 {
+	int i;
+
 	lockdep_assert_held(&blk->dev.mutex);
 	WRITE_ONCE(blk->parked, true);
 	vhost_dev_flush(&blk->dev);
+	for (i = 0; i < VHOST_BLK_MAX_RINGS; i++) {
+		vhost_blk_nap_stop(&blk->rings[i]->own);
+		/* One that napped has not seen that it is parked. */
+		WRITE_ONCE(blk->rings[i]->own.awake, false);
+	}
 }
 
 /* The ring that lends its poller to all rings of @ring's worker. */

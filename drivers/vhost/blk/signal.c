@@ -32,9 +32,35 @@
 /* A goal that was reached so often was a good one, even if it fails now. */
 #define VHOST_BLK_SIGNAL_PROVEN		16
 
-static u64 vhost_blk_signal_bound(const struct vhost_blk_signal *signal)
+/**
+ * vhost_blk_signal_bound - how long may a signal be held?
+ * @ring:	the ring
+ *
+ * Context: any.
+ * Return: ns; 0: it is sent at once.
+ */
+u64 vhost_blk_signal_bound(const struct vhost_blk_vq *ring)
 {
-	return (u64)READ_ONCE(signal->us) * NSEC_PER_USEC;
+	if (READ_ONCE(ring->vq.iotlb))
+		return 0;
+	return (u64)READ_ONCE(ring->signal.us) * NSEC_PER_USEC;
+}
+
+/**
+ * vhost_blk_signal_left - how long may the signal that is held still be?
+ * @ring:	the ring
+ *
+ * Context: the ring's worker.
+ * Return: ns; U64_MAX: none is held.
+ */
+u64 vhost_blk_signal_left(const struct vhost_blk_vq *ring)
+{
+	u64 since = READ_ONCE(ring->signal.since), held;
+
+	if (!since)
+		return U64_MAX;
+	held = local_clock() - since;
+	return vhost_blk_signal_bound(ring) - min(held, vhost_blk_signal_bound(ring));
 }
 
 /**
@@ -116,7 +142,7 @@ void vhost_blk_signal_add(struct vhost_blk_vq *ring, unsigned int n)
 	if (signal->since)
 		ring->stats.signals_saved++;
 	signal->held += n;
-	if (!signal->us || ring->vq.iotlb) {
+	if (!vhost_blk_signal_bound(ring)) {
 		vhost_blk_signal_send(ring);
 	} else if (signal->held >= signal->goal) {
 		vhost_blk_signal_paid(ring);
@@ -157,7 +183,7 @@ bool vhost_blk_signal_due(const struct vhost_blk_vq *ring)
 
 	if (!since)
 		return false;
-	bound = vhost_blk_signal_bound(signal);
+	bound = vhost_blk_signal_bound(ring);
 	now = local_clock();
 	if (now - since >= bound)
 		return true;

@@ -16,7 +16,7 @@ static const char * const vhost_blk_stats_names[] = {
 	"requeues", "discards", "discard_bytes", "write_zeroes",
 	"write_zeroes_bytes", "iotlb_misses", "zone_commands",
 	"signal_holds", "signals_saved", "hold_misses",
-	"polled", "poll_fallbacks", "prepinned", "disk_errors",
+	"polled", "poll_fallbacks", "prepinned", "disk_errors", "naps",
 };
 
 #define VHOST_BLK_NR_STATS	ARRAY_SIZE(vhost_blk_stats_names)
@@ -39,6 +39,7 @@ static void vhost_blk_stats_add(struct vhost_blk_stats *sum,
 	mutex_unlock(&ring->vq.mutex);
 	sum->sleeps += READ_ONCE(ring->own.sleeps);
 	sum->requeues += READ_ONCE(ring->own.requeues);
+	sum->naps += READ_ONCE(ring->own.nap.naps);
 }
 
 /**

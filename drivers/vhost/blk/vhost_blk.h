@@ -22,6 +22,7 @@
 #include <linux/blkdev.h>
 #include <linux/cgroup.h>
 #include <linux/fs.h>
+#include <linux/hrtimer.h>
 #include <linux/llist.h>
 #include <linux/poll.h>
 #include <linux/types.h>
@@ -200,16 +201,40 @@ struct vhost_blk_backend {
 };
 
 /**
+ * struct vhost_blk_nap - short sleeps without notifications
+ * @timer:	ends one
+ * @count:	naps since the last look at whether they pay
+ * @moved:	requests fetched or completed meanwhile
+ * @wait:	sleeps until the next attempt
+ * @try_after:	@wait after an attempt that does not pay
+ * @napping:	an attempt is under way; the poller is awake meanwhile
+ * @naps:	how many there were
+ *
+ * All but @timer are the worker's own.
+ */
+struct vhost_blk_nap {
+	struct hrtimer timer;
+	unsigned int count;
+	unsigned int moved;
+	unsigned int wait;
+	unsigned int try_after;
+	bool napping;
+	u64 naps;
+};
+
+/**
  * struct vhost_blk_poller - the loop that serves all rings of one worker
  * @work:	queued on the worker
  * @vq:	the virtqueue through which @work is queued
  * @rings:	bit mask of the started rings it serves; written under
  *		&vhost_dev.mutex
- * @awake:	@work runs or is queued, so a completion need not queue it
+ * @awake:	@work runs or is queued, or a timer queues it, so a completion
+ *		need not
  * @last:	local_clock() at the last progress; the worker's own, as the
  *		next two
  * @spin:	how long to spin after that, ns
  * @limit:	for @spin, ns
+ * @nap:	for when it may not spin
  * @sleeps:	times it went idle
  * @requeues:	times its quantum ended
  *
@@ -223,6 +248,7 @@ struct vhost_blk_poller {
 	u64 last;
 	u64 spin;
 	u64 limit;
+	struct vhost_blk_nap nap;
 	u64 sleeps;
 	u64 requeues;
 };
@@ -379,11 +405,17 @@ extern struct workqueue_struct *vhost_blk_drain_wq;
 /* poll.c */
 void vhost_blk_poll_init(struct vhost_blk_vq *ring);
 void vhost_blk_poll_kick(struct vhost_work *work);
+void vhost_blk_poll_queue(struct vhost_blk_poller *poller);
 void vhost_blk_poll_wake(struct vhost_blk_vq *ring);
 void vhost_blk_poll_park(struct vhost_blk *blk);
 void vhost_blk_poll_unpark(struct vhost_blk *blk);
 void vhost_blk_poll_add(struct vhost_blk_vq *ring);
 void vhost_blk_poll_remove(struct vhost_blk_vq *ring);
+
+/* nap.c */
+void vhost_blk_nap_init(struct vhost_blk_poller *poller);
+bool vhost_blk_nap_start(struct vhost_blk_poller *poller, u64 hold, u64 left);
+void vhost_blk_nap_stop(struct vhost_blk_poller *poller);
 
 /* ring.c */
 bool vhost_blk_ring_has_work(struct vhost_blk_vq *ring);
@@ -394,6 +426,8 @@ void vhost_blk_ring_drain_work(struct work_struct *work);
 void vhost_blk_ring_break(struct vhost_blk_vq *ring);
 
 /* signal.c */
+u64 vhost_blk_signal_bound(const struct vhost_blk_vq *ring);
+u64 vhost_blk_signal_left(const struct vhost_blk_vq *ring);
 void vhost_blk_signal_init(struct vhost_blk_vq *ring);
 void vhost_blk_signal_add(struct vhost_blk_vq *ring, unsigned int n);
 void vhost_blk_signal_arrived(struct vhost_blk_vq *ring);

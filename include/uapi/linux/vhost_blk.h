@@ -106,7 +106,9 @@ struct vhost_blk_config {
  * @batch:	most requests taken from the ring before another ring of the
  *		same worker gets its turn; 0 in VHOST_BLK_SET_POLL: the default
  * @signal_us:	the guest's signal may be held back for so many microseconds
- *		while more completions are to be expected; 0: never
+ *		while more completions are to be expected, and a worker that
+ *		may not spin may let a busy guest's requests wait as long,
+ *		rather than have each announced; 0: never
  * @reserved:	must be zero
  *
  * A worker that serves several rings spins as long as the longest of them
@@ -251,6 +253,8 @@ struct vhost_blk_limits {
  * @prepinned:		reads and writes whose memory was pinned already
  * @disk_errors:	of @errors, those that the disk, or the filesystem under an
  *			image file, reported; the others never got there
+ * @naps:		times the worker slept for a moment without asking for
+ *			notifications; not counted in @sleeps
  */
 struct vhost_blk_stats {
 	__u32 index;
@@ -286,6 +290,7 @@ struct vhost_blk_stats {
 	__u64 poll_fallbacks;
 	__u64 prepinned;
 	__u64 disk_errors;
+	__u64 naps;
 };
 
 #define VHOST_BLK_GET_STATS	_IOWR(VHOST_VIRTIO, 0x56, \

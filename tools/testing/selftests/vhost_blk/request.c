@@ -416,3 +416,42 @@ struct vring_desc *lay_out_indirect(struct vq *q)
 					     48, VRING_DESC_F_INDIRECT, 0 };
 	return table;
 }
+
+long guest_run(struct vq *q, struct req *r, unsigned int depth,
+	       unsigned long total, unsigned int think_us)
+{
+	unsigned long done = 0, sent, signals = 0;
+	struct req *back;
+	uint64_t n, end;
+	int err = 0;
+
+	for (sent = 0; sent < depth; sent++) {
+		if (req_add(q, &r[sent]) < 0)
+			return -ENOSPC;
+		vq_kick(q);
+	}
+	while (done < total) {
+		end = now_ns() + 10000000000ULL;
+		while (!(n = eventfd_take(q->call)))
+			if (now_ns() > end)
+				return -ETIMEDOUT;
+		signals += n;
+		while (done < total && (back = req_reap(q, &err))) {
+			done++;
+			if (back->status != VIRTIO_BLK_S_OK)
+				return -EIO;
+			if (sent >= total)
+				continue;
+			sent++;
+			for (end = now_ns() + think_us * 1000ULL; now_ns() < end;)
+				;
+			if (req_add(q, back) < 0)
+				return -ENOSPC;
+			/* one by one, as they come from a guest's threads */
+			vq_kick(q);
+		}
+		if (err)
+			return err;
+	}
+	return signals;
+}

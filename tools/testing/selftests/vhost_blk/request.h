@@ -86,6 +86,14 @@ int req_run(struct vq *q, struct req *r);
 /* Wait until @n requests came back; an error after @ms without one. */
 int req_wait_n(struct vq *q, unsigned int n, unsigned int ms);
 
+/*
+ * As a guest does it: send @depth requests, wait for a signal, take what has come,
+ * and send as many again, with a pause before each; until @total have come. Returns
+ * how many signals there were, or an error.
+ */
+long guest_run(struct vq *q, struct req *r, unsigned int depth,
+	       unsigned long total, unsigned int think_us);
+
 /* In one go, with a plain layout; the status (>= 0) or an error. */
 int blk_read(struct vq *q, uint64_t sector, void *buf, uint32_t len);
 int blk_write(struct vq *q, uint64_t sector, const void *buf, uint32_t len);

@@ -65,55 +65,13 @@ FIXTURE_TEARDOWN(signal)
 	EXPECT_BASELINE(self->before);
 }
 
-/*
- * As a guest does it: send @depth requests, sleep until there is a signal, take
- * what has come, and send as many again; until @total have come. Returns how
- * many signals there were, or an error.
- */
-static long guest_run(struct vq *q, struct req *r, unsigned int depth,
-		      unsigned long total)
-{
-	unsigned long done = 0, sent, signals = 0;
-	struct req *back;
-	uint64_t n, end;
-	int err = 0;
-
-	for (sent = 0; sent < depth; sent++) {
-		if (req_add(q, &r[sent]) < 0)
-			return -ENOSPC;
-		vq_kick(q);
-	}
-	while (done < total) {
-		end = now_ns() + 10000000000ULL;
-		while (!(n = eventfd_take(q->call)))
-			if (now_ns() > end)
-				return -ETIMEDOUT;
-		signals += n;
-		while (done < total && (back = req_reap(q, &err))) {
-			done++;
-			if (back->status != VIRTIO_BLK_S_OK)
-				return -EIO;
-			if (sent >= total)
-				continue;
-			sent++;
-			if (req_add(q, back) < 0)
-				return -ENOSPC;
-			/* one by one, as they come from a guest's threads */
-			vq_kick(q);
-		}
-		if (err)
-			return err;
-	}
-	return signals;
-}
-
 TEST_F(signal, is_sent_for_each_batch_by_default)
 {
 	struct vhost_blk_stats s;
 	long signals;
 
 	ASSERT_EQ(0, set_poll(&self->d, POLL_US, 0));
-	signals = guest_run(self->q, self->r, DEPTH, 2000);
+	signals = guest_run(self->q, self->r, DEPTH, 2000, 0);
 	ASSERT_LT(0, signals);
 	ASSERT_EQ(0, vdev_stats(&self->d, 0, &s));
 	/* one request a batch */
@@ -149,7 +107,7 @@ TEST_F(signal, is_held_while_more_requests_come)
 	/* time to learn; and others may disturb us */
 	for (i = 0; i < 10 && least > n / 10; i++) {
 		settled(_metadata, self, &a);
-		signals = guest_run(self->q, self->r, DEPTH, n);
+		signals = guest_run(self->q, self->r, DEPTH, n, 0);
 		ASSERT_LT(0, signals);
 		settled(_metadata, self, &b);
 		EXPECT_LE(b.signals - a.signals - 1, (unsigned long)signals);
@@ -167,11 +125,11 @@ TEST_F(signal, is_hardly_ever_held_at_depth_one)
 {
 	struct vhost_blk_stats a, b;
 
-	ASSERT_LT(0, guest_run(self->q, self->r, DEPTH, 2000));
+	ASSERT_LT(0, guest_run(self->q, self->r, DEPTH, 2000, 0));
 	/* it finds out that times have changed */
-	ASSERT_LT(0, guest_run(self->q, self->r, 1, 2000));
+	ASSERT_LT(0, guest_run(self->q, self->r, 1, 2000, 0));
 	ASSERT_EQ(0, vdev_stats(&self->d, 0, &a));
-	ASSERT_EQ(3000, guest_run(self->q, self->r, 1, 3000));
+	ASSERT_EQ(3000, guest_run(self->q, self->r, 1, 3000, 0));
 	ASSERT_EQ(0, vdev_stats(&self->d, 0, &b));
 	EXPECT_GE(8, b.signal_holds - a.signal_holds);
 	EXPECT_LE(b.hold_misses - a.hold_misses,
@@ -183,7 +141,7 @@ TEST_F(signal, is_hardly_ever_held_at_depth_one)
 static void expect_many(struct __test_metadata *_metadata,
 			FIXTURE_DATA(signal) *self, struct vhost_blk_stats *s)
 {
-	ASSERT_LT(0, guest_run(self->q, self->r, DEPTH, 500));
+	ASSERT_LT(0, guest_run(self->q, self->r, DEPTH, 500, 0));
 	settled(_metadata, self, s);
 	ASSERT_LT(0, s->signal_holds);
 }

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * vhost-blk: short sleeps during which the guests do not notify.
+ *
+ * A poller is through with a request sooner than the guest with the exit of its
+ * kick. If it asked for notifications whenever there is nothing to do, a busy
+ * guest would kick for nearly every request. If it may not spin, or somebody else
+ * wants the CPU, it naps instead: it leaves notifications off, lets completions
+ * wait, and a timer queues it again. NAPI does so with gro_flush_timeout, blk-mq
+ * did in its hybrid polling.
+ *
+ * A nap is short, a small part of the time that a signal may be held (the smallest
+ * signal_us of the rings), so that a guest with few requests on their way does not
+ * wait for long. A few of them follow each other. If VHOST_BLK_NAP_PAYS requests were
+ * fetched or completed meanwhile, they have paid, and go on. If not, the guest has
+ * hardly anything to do, and the poller sleeps. Attempts that do not pay get rare:
+ * at depth 1, one in a hundred sleeps.
+ */
+#include <linux/hrtimer.h>
+
+#include "vhost_blk.h"
+
+#define VHOST_BLK_NAP_SEVERAL	4
+#define VHOST_BLK_NAP_PAYS	(3 * VHOST_BLK_NAP_SEVERAL)
+
+/* Of the time that a signal may be held. A shorter one costs what it saves. */
+#define VHOST_BLK_NAP_PART	32
+#define VHOST_BLK_NAP_SHORTEST	(10 * NSEC_PER_USEC)
+
+/* Sleeps between attempts. */
+#define VHOST_BLK_NAP_TRY_MIN	2
+#define VHOST_BLK_NAP_TRY_MAX	128
+
+static enum hrtimer_restart vhost_blk_nap_over(struct hrtimer *timer)
+{
+	struct vhost_blk_poller *poller;
+
+	poller = container_of(timer, struct vhost_blk_poller, nap.timer);
+	vhost_blk_poll_queue(poller);
+	return HRTIMER_NORESTART;
+}
+
+/**
+ * vhost_blk_nap_init - prepare the naps of a poller
+ * @poller:	being made; nobody else knows it
+ */
+void vhost_blk_nap_init(struct vhost_blk_poller *poller)
+{
+	hrtimer_setup(&poller->nap.timer, vhost_blk_nap_over, CLOCK_MONOTONIC,
+		      HRTIMER_MODE_REL_PINNED);
+	poller->nap.try_after = VHOST_BLK_NAP_TRY_MIN;
+}
+
+static void vhost_blk_nap_begin(struct vhost_blk_nap *nap)
+{
+	nap->napping = true;
+	nap->count = 0;
+	nap->moved = 0;
+}
+
+/* A nap is over, and what was to be done after it is done. Another one? */
+static void vhost_blk_nap_next(struct vhost_blk_nap *nap)
+{
+	if (++nap->count < VHOST_BLK_NAP_SEVERAL)
+		return;
+	if (nap->moved >= VHOST_BLK_NAP_PAYS) {
+		nap->try_after = VHOST_BLK_NAP_TRY_MIN;
+		vhost_blk_nap_begin(nap);
+		return;
+	}
+	nap->napping = false;
+	nap->wait = nap->try_after;
+	nap->try_after = min(nap->try_after * 2, VHOST_BLK_NAP_TRY_MAX);
+}
+
+/**
+ * vhost_blk_nap_start - there is nothing to do: nap, if that pays
+ * @poller:	the poller
+ * @hold:	how long a signal may be held, ns; 0: it may not nap
+ * @left:	until one that is held has to be sent, ns
+ *
+ * Context: the poller's worker.
+ * Return: true if the timer queues @poller; false if it has to spin or sleep.
+ */
+bool vhost_blk_nap_start(struct vhost_blk_poller *poller, u64 hold, u64 left)
+{
+	struct vhost_blk_nap *nap = &poller->nap;
+	u64 ns;
+
+	if (hold < VHOST_BLK_NAP_SHORTEST)
+		nap->napping = false;
+	else if (nap->napping)
+		vhost_blk_nap_next(nap);
+	else if (nap->wait)
+		nap->wait--;
+	else
+		vhost_blk_nap_begin(nap);
+	if (!nap->napping)
+		return false;
+	nap->naps++;
+	ns = max(min(hold / VHOST_BLK_NAP_PART, left), VHOST_BLK_NAP_SHORTEST);
+	hrtimer_start(&nap->timer, ns_to_ktime(ns), HRTIMER_MODE_REL_PINNED);
+	return true;
+}
+
+/**
+ * vhost_blk_nap_stop - let no timer queue a poller any more
+ * @poller:	the poller; it does not run, or does not nap any more
+ *
+ * Context: process.
+ */
+void vhost_blk_nap_stop(struct vhost_blk_poller *poller)
+{
+	hrtimer_cancel(&poller->nap.timer);
+	poller->nap.napping = false;
+}

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Short sleeps without notifications: what they save a busy guest, and that they
+ * are in nobody's way.
+ */
+#include "suite.h"
+
+#define RING_SIZE	256
+#define DEPTH		32
+#define SIGNAL_US	2000
+#define THINK_US	40
+
+/* A guest without EVENT_IDX, a disk that answers at once, a worker that may not spin. */
+FIXTURE(nap) {
+	struct vdev d;
+	struct vq *q;
+	struct blkdev disk;
+	struct req r[DEPTH];
+	struct baseline before;
+};
+
+static int set_signal(struct vdev *d, unsigned int signal_us)
+{
+	struct vhost_blk_poll p = {
+		.index = VHOST_BLK_ALL_RINGS,
+		.signal_us = signal_us,
+	};
+
+	return vdev_ioctl(d, VHOST_BLK_SET_POLL, &p);
+}
+
+FIXTURE_SETUP(nap)
+{
+	unsigned int i;
+
+	self->before = baseline_take();
+	OPEN_DISK(&self->disk, BLKDEV_NULL_512);
+	ASSERT_EQ(0, vdev_open(&self->d, DRIVER_FEATURES &
+			       ~BIT64(VIRTIO_RING_F_EVENT_IDX), MEM_SIZE));
+	ASSERT_EQ(0, vq_setup(&self->d, 0, RING_SIZE, &self->q));
+	ASSERT_EQ(0, set_signal(&self->d, SIGNAL_US));
+	self->q->vr.avail->flags = 0;
+	for (i = 0; i < DEPTH; i++) {
+		req_init(&self->r[i], VIRTIO_BLK_T_IN, i * 8, 512);
+		ASSERT_EQ(0, req_build(&self->d.mem, &self->r[i]));
+	}
+	ASSERT_EQ(0, vq_start(self->q, self->disk.fd));
+}
+
+FIXTURE_TEARDOWN(nap)
+{
+	unsigned int i;
+
+	for (i = 0; i < DEPTH; i++)
+		req_free(&self->r[i]);
+	vdev_close(&self->d);
+	blkdev_close(&self->disk);
+	EXPECT_BASELINE(self->before);
+}
+
+/* What @total requests cost at that depth. */
+static struct vhost_blk_stats run_guest(struct __test_metadata *_metadata,
+					FIXTURE_DATA(nap) *self,
+					unsigned int depth, unsigned long total)
+{
+	struct vhost_blk_stats a, b;
+
+	ASSERT_EQ(0, vdev_stats(&self->d, 0, &a));
+	ASSERT_LT(0, guest_run(self->q, self->r, depth, total, THINK_US));
+	ASSERT_EQ(0, vdev_stats(&self->d, 0, &b));
+	EXPECT_EQ(total, b.reads - a.reads);
+	b.kicks -= a.kicks;
+	b.naps -= a.naps;
+	b.signals -= a.signals;
+	b.sleeps -= a.sleeps;
+	TH_LOG("depth %u, %lu requests: %llu kicks, %llu signals, %llu sleeps, %llu naps",
+	       depth, total, b.kicks, b.signals, b.sleeps, b.naps);
+	return b;
+}
+
+TEST_F(nap, saves_a_busy_guest_its_kicks)
+{
+	unsigned long n = 2000, least = n, i;
+	struct vhost_blk_stats s;
+
+	ASSERT_EQ(0, set_signal(&self->d, 0));
+	s = run_guest(_metadata, self, DEPTH, n);
+	EXPECT_EQ(0, s.naps);
+	EXPECT_LE(n / 4, s.kicks);
+	ASSERT_EQ(0, set_signal(&self->d, SIGNAL_US));
+	/* time to learn; and others may disturb us */
+	for (i = 0; i < 10 && least > n / 20; i++) {
+		s = run_guest(_metadata, self, DEPTH, n);
+		EXPECT_LT(0, s.naps);
+		EXPECT_GE(n / 2, s.naps);
+		least = s.kicks < least ? s.kicks : least;
+	}
+	EXPECT_GE(n / 20, least);
+}
+
+TEST_F(nap, is_hardly_ever_tried_at_depth_one)
+{
+	struct vhost_blk_stats s;
+
+	run_guest(_metadata, self, DEPTH, 1000);
+	/* it finds out that times have changed */
+	run_guest(_metadata, self, 1, 1000);
+	s = run_guest(_metadata, self, 1, 2000);
+	EXPECT_GE(100, s.naps);
+	EXPECT_LE(1800, s.kicks);
+}
+
+TEST_F(nap, ends_and_then_nothing_runs)
+{
+	struct vhost_blk_stats a, b;
+	int tid = vdev_worker(&self->d, 0);
+	int64_t cpu;
+
+	run_guest(_metadata, self, DEPTH, 500);
+	sleep_ms(10 * SIGNAL_US / 1000);
+	ASSERT_EQ(0, vdev_stats(&self->d, 0, &a));
+	cpu = thread_cpu_ns(tid);
+	sleep_ms(300);
+	ASSERT_EQ(0, vdev_stats(&self->d, 0, &b));
+	EXPECT_EQ(a.naps, b.naps);
+	EXPECT_EQ(a.sleeps, b.sleeps);
+	EXPECT_EQ(cpu, thread_cpu_ns(tid));
+	EXPECT_EQ(0, blk_flush(self->q));
+}
+
+/* Whoever stops the ring, or moves it, does so in the middle of one. */
+TEST_F(nap, is_in_nobodys_way)
+{
+	struct vhost_worker_state w;
+	unsigned int i, j;
+
+	for (i = 0; i < 40; i++) {
+		/* req_wait_n() forbids them at its end */
+		self->q->vr.avail->flags = 0;
+		ASSERT_LT(0, guest_run(self->q, self->r, DEPTH, 100, 10));
+		for (j = 0; j < DEPTH / 2; j++) {
+			ASSERT_LE(0, req_add(self->q, &self->r[j]));
+			vq_kick(self->q);
+		}
+		if (i % 2) {
+			ASSERT_EQ(0, vdev_ioctl(&self->d, VHOST_NEW_WORKER, &w));
+			ASSERT_EQ(0, req_wait_n(self->q, j, REQ_TIMEOUT_MS));
+			ASSERT_EQ(0, vdev_ioctl(&self->d, VHOST_FREE_WORKER, &w));
+			continue;
+		}
+		ASSERT_EQ(0, vq_stop(self->q));
+		/* those that the ring has not taken, it takes when it comes back */
+		ASSERT_EQ(0, vq_start(self->q, self->disk.fd));
+		vq_kick_force(self->q);
+		ASSERT_EQ(0, req_wait_n(self->q, j, REQ_TIMEOUT_MS));
+	}
+}
+
+SUITE_MAIN
