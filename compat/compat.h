@@ -28,12 +28,6 @@
 	kvcalloc(n, sizeof(obj), compat_gfp(__VA_ARGS__))
 #endif
 
-/* <linux/hrtimer.h> */
-#ifndef COMPAT_HAVE_HRTIMER_SETUP
-#define hrtimer_setup(timer, handler, clock, mode) \
-	(hrtimer_init(timer, clock, mode), (void)((timer)->function = (handler)))
-#endif
-
 /* <linux/blkdev.h> */
 #ifndef COMPAT_HAVE_BDEV_ROT
 #define bdev_rot(bdev)	(!bdev_nonrot(bdev))

@@ -9,6 +9,7 @@
 
 #include <linux/blkdev.h>
 #include <linux/bug.h>
+#include <linux/hrtimer.h>
 
 /*
  * Batches of used buffers for VIRTIO_F_IN_ORDER: @nheads says how many each
@@ -90,6 +91,17 @@ static inline void vhost_clear_device_iotlb(struct vhost_dev *d)
 	d->iotlb = NULL;
 	vhost_clear_msg(d);
 	vhost_iotlb_free(iotlb);
+}
+#endif
+
+/* In two steps. */
+#ifndef COMPAT_HAVE_HRTIMER_SETUP
+static inline void hrtimer_setup(struct hrtimer *timer,
+				 enum hrtimer_restart (*handler)(struct hrtimer *),
+				 clockid_t clock, enum hrtimer_mode mode)
+{
+	hrtimer_init(timer, clock, mode);
+	timer->function = handler;
 }
 #endif
 

@@ -15,6 +15,9 @@
  * fetched or completed meanwhile, they have paid, and go on. If not, the guest has
  * hardly anything to do, and the poller sleeps. Attempts that do not pay get rare:
  * at depth 1, one in a hundred sleeps.
+ *
+ * While it naps, &vhost_blk_poller.awake is set, and the timer is armed or the work
+ * queued.
  */
 #include <linux/hrtimer.h>
 
@@ -87,7 +90,11 @@ bool vhost_blk_nap_start(struct vhost_blk_poller *poller, u64 hold, u64 left)
 	struct vhost_blk_nap *nap = &poller->nap;
 	u64 ns;
 
-	if (hold < VHOST_BLK_NAP_SHORTEST)
+	/* A kick that was on its way: the nap is not over. */
+	if (nap->napping && hrtimer_is_queued(&nap->timer))
+		return true;
+	if (hold < VHOST_BLK_NAP_SHORTEST ||
+	    hrtimer_resolution > VHOST_BLK_NAP_SHORTEST)
 		nap->napping = false;
 	else if (nap->napping)
 		vhost_blk_nap_next(nap);
@@ -98,9 +105,26 @@ bool vhost_blk_nap_start(struct vhost_blk_poller *poller, u64 hold, u64 left)
 	if (!nap->napping)
 		return false;
 	nap->naps++;
-	ns = max(min(hold / VHOST_BLK_NAP_PART, left), VHOST_BLK_NAP_SHORTEST);
+	ns = min(max(hold / VHOST_BLK_NAP_PART, VHOST_BLK_NAP_SHORTEST), left);
 	hrtimer_start(&nap->timer, ns_to_ktime(ns), HRTIMER_MODE_REL_PINNED);
 	return true;
+}
+
+/**
+ * vhost_blk_nap_leave - the poller spins or sleeps, whatever naps have brought
+ * @poller:	the poller
+ *
+ * Context: the poller's worker.
+ */
+void vhost_blk_nap_leave(struct vhost_blk_poller *poller)
+{
+	struct vhost_blk_nap *nap = &poller->nap;
+
+	if (!nap->napping)
+		return;
+	hrtimer_try_to_cancel(&nap->timer);
+	nap->napping = false;
+	nap->wait = nap->try_after;
 }
 
 /**
@@ -112,5 +136,5 @@ bool vhost_blk_nap_start(struct vhost_blk_poller *poller, u64 hold, u64 left)
 void vhost_blk_nap_stop(struct vhost_blk_poller *poller)
 {
 	hrtimer_cancel(&poller->nap.timer);
-	poller->nap.napping = false;
+	WRITE_ONCE(poller->nap.napping, false);
 }

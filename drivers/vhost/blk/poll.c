@@ -248,9 +248,9 @@ static bool vhost_blk_poll_nap(struct vhost_blk_poller *poller)
 
 /*
  * There was nothing to do. Spin on, nap, or sleep? Whoever else wants this CPU
- * gets it at once, as it may be the guest that is waited for; a signal that is
- * held then goes out, and nothing is learned from that. But nobody else would ask
- * the disk for completions that come without an interrupt.
+ * gets it at once, as it may be the guest that is waited for; unless the poller
+ * naps, a signal that is held then goes out, and nothing is learned from that. But
+ * nobody else would ask the disk for completions that come without an interrupt.
  *
  * Return: true if @poller is asleep and may return.
  */
@@ -258,11 +258,14 @@ static bool vhost_blk_poll_rest(struct vhost_blk_poller *poller, u64 now,
 				u64 spin_ns)
 {
 	bool early = now - poller->last < spin_ns;
+	bool spin = early && single_task_running();
 
-	if ((early && single_task_running()) || vhost_blk_poll_busy(poller))
-		return false;
-	if ((early || !spin_ns) && vhost_blk_poll_nap(poller))
+	if (!spin && (early || !spin_ns) && !signal_pending(current) &&
+	    !vhost_blk_poll_busy(poller) && vhost_blk_poll_nap(poller))
 		return true;
+	vhost_blk_nap_leave(poller);
+	if (spin || vhost_blk_poll_busy(poller))
+		return false;
 	if (early)
 		vhost_blk_poll_flush(poller);
 	return vhost_blk_poll_idle(poller);
@@ -278,7 +281,7 @@ static void vhost_blk_poll_run(struct vhost_blk_poller *poller)
 
 	if (READ_ONCE(blk->parked)) {
 		vhost_blk_poll_flush(poller);
-		poller->nap.napping = false;
+		WRITE_ONCE(poller->nap.napping, false);
 		WRITE_ONCE(poller->awake, false);
 		return;
 	}
@@ -286,7 +289,8 @@ static void vhost_blk_poll_run(struct vhost_blk_poller *poller)
 		vhost_blk_poll_dead(poller);
 		return;
 	}
-	if (!poller->awake)
+	/* A spin might do instead of naps as well. */
+	if (!poller->awake || (poller->nap.napping && !poller->spin))
 		vhost_blk_poll_adapt(poller, now);
 	spin_ns = vhost_blk_poll_ns(poller);
 	WRITE_ONCE(poller->awake, true);
@@ -353,21 +357,26 @@ void vhost_blk_poll_wake(struct vhost_blk_vq *ring)
  * vhost_blk_poll_park - let no poller run until vhost_blk_poll_unpark()
  * @blk:	the device
  *
- * Requests that complete meanwhile wait on their rings. Context: process,
- * &vhost_dev.mutex held.
+ * Requests that complete meanwhile wait on their rings. Context: process, the
+ * owner, &vhost_dev.mutex held.
  */
 void vhost_blk_poll_park(struct vhost_blk *blk)
 {
+	struct vhost_blk_poller *poller;
 	int i;
 
 	lockdep_assert_held(&blk->dev.mutex);
 	WRITE_ONCE(blk->parked, true);
 	vhost_dev_flush(&blk->dev);
 	for (i = 0; i < VHOST_BLK_MAX_RINGS; i++) {
-		vhost_blk_nap_stop(&blk->rings[i]->own);
-		/* One that napped has not seen that it is parked. */
-		WRITE_ONCE(blk->rings[i]->own.awake, false);
+		/* One that naps has not seen that it is parked. */
+		poller = &blk->rings[i]->own;
+		vhost_blk_nap_stop(poller);
+		vhost_blk_poll_flush(poller);
+		WRITE_ONCE(poller->awake, false);
 	}
+	/* A timer may have been faster. */
+	vhost_dev_flush(&blk->dev);
 }
 
 /* The ring that lends its poller to all rings of @ring's worker. */

@@ -18,8 +18,8 @@
  * Behind a virtual IOMMU nothing is held: when time is up, the ring might not be
  * accessible.
  *
- * There is no timer. The poll loop looks at the deadline; whoever lets the loop
- * rest sends what is held.
+ * There is no timer of a signal's own. The poll loop looks at the deadline, and naps
+ * no longer than that; whoever lets the loop rest otherwise sends what is held.
  */
 #include <linux/sched/clock.h>
 

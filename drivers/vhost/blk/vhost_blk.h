@@ -207,10 +207,10 @@ struct vhost_blk_backend {
  * @moved:	requests fetched or completed meanwhile
  * @wait:	sleeps until the next attempt
  * @try_after:	@wait after an attempt that does not pay
- * @napping:	an attempt is under way; the poller is awake meanwhile
+ * @napping:	an attempt is under way
  * @naps:	how many there were
  *
- * All but @timer are the worker's own.
+ * All but @timer are the worker's own; vhost_blk_nap_stop() ends an attempt.
  */
 struct vhost_blk_nap {
 	struct hrtimer timer;
@@ -415,6 +415,7 @@ void vhost_blk_poll_remove(struct vhost_blk_vq *ring);
 /* nap.c */
 void vhost_blk_nap_init(struct vhost_blk_poller *poller);
 bool vhost_blk_nap_start(struct vhost_blk_poller *poller, u64 hold, u64 left);
+void vhost_blk_nap_leave(struct vhost_blk_poller *poller);
 void vhost_blk_nap_stop(struct vhost_blk_poller *poller);
 
 /* ring.c */
