@@ -4,10 +4,9 @@
  *
  * A poller is through with a request sooner than the guest with the exit of its
  * kick. If it asked for notifications whenever there is nothing to do, a busy
- * guest would kick for nearly every request. If it may not spin, or somebody else
- * wants the CPU, it naps instead: it leaves notifications off, lets completions
- * wait, and a timer queues it again. NAPI does so with gro_flush_timeout, blk-mq
- * did in its hybrid polling.
+ * guest would kick for nearly every request. If it is not to spin, it naps instead:
+ * it leaves notifications off, lets completions wait, and a timer queues it again.
+ * NAPI does so with gro_flush_timeout, blk-mq did in its hybrid polling.
  *
  * A nap is short, a small part of the time that a signal may be held (the smallest
  * signal_us of the rings), so that a guest with few requests on their way does not

@@ -248,9 +248,9 @@ static bool vhost_blk_poll_nap(struct vhost_blk_poller *poller)
 
 /*
  * There was nothing to do. Spin on, nap, or sleep? Whoever else wants this CPU
- * gets it at once, as it may be the guest that is waited for; unless the poller
- * naps, a signal that is held then goes out, and nothing is learned from that. But
- * nobody else would ask the disk for completions that come without an interrupt.
+ * gets it at once, as it may be the guest that is waited for; a signal that is
+ * held then goes out, and nothing is learned from that. But nobody else would ask
+ * the disk for completions that come without an interrupt.
  *
  * Return: true if @poller is asleep and may return.
  */
@@ -258,13 +258,12 @@ static bool vhost_blk_poll_rest(struct vhost_blk_poller *poller, u64 now,
 				u64 spin_ns)
 {
 	bool early = now - poller->last < spin_ns;
-	bool spin = early && single_task_running();
 
-	if (!spin && (early || !spin_ns) && !signal_pending(current) &&
-	    !vhost_blk_poll_busy(poller) && vhost_blk_poll_nap(poller))
+	if (!spin_ns && !vhost_blk_poll_busy(poller) &&
+	    !signal_pending(current) && vhost_blk_poll_nap(poller))
 		return true;
 	vhost_blk_nap_leave(poller);
-	if (spin || vhost_blk_poll_busy(poller))
+	if ((early && single_task_running()) || vhost_blk_poll_busy(poller))
 		return false;
 	if (early)
 		vhost_blk_poll_flush(poller);

@@ -234,7 +234,7 @@ struct vhost_blk_nap {
  *		next two
  * @spin:	how long to spin after that, ns
  * @limit:	for @spin, ns
- * @nap:	for when it may not spin
+ * @nap:	for when it does not spin
  * @sleeps:	times it went idle
  * @requeues:	times its quantum ended
  *

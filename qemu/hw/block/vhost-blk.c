@@ -407,8 +407,8 @@ static void vhost_blk_class_init(ObjectClass *klass, void *data)
         "Use the disk's polled queues while polling");
     object_class_property_set_description(klass, "signal-us",
         "How long an interrupt may be held back for more completions, in "
-        "microseconds; 0: not at all. Where a worker may not spin, it looks for "
-        "a busy guest's requests many times within that, and has no kicks");
+        "microseconds; 0: not at all. A worker that does not poll looks for "
+        "a busy guest's requests many times within that, without kicks");
     object_class_property_set_description(klass, "batch",
         "How many requests of a ring a worker submits before it looks at the "
         "next ring");
