@@ -22,6 +22,7 @@ NULLB = '/sys/kernel/config/nullb'
 TARGET = '/sys/kernel/config/target'
 KVM = '/sys/kernel/debug/kvm/'
 COUNTERS = ('batches', 'kicks', 'signals', 'signal_holds', 'hold_misses', 'sleeps')
+NULL_BLK = {'timer': 2, 'polled': 2, 'instant': 0}     # irqmode
 NVME_DISKS = 14     # that tools/bench/run gives the host VM
 BOOT_TIMEOUT = 240
 RUN_TIMEOUT = 60
@@ -49,6 +50,7 @@ class Disks:
     """A disk for each contender, all of one kind.
 
     timer    null_blk that completes from a timer, after 10 us
+    polled   the same, with a polled queue beside, which completes when it is asked
     instant  null_blk that completes within the submission
     nvme     the emulated NVMe disks of the host VM, with a polled queue
     given    one disk for all, whose contents are lost (make bench NATIVE=1 DISK=...)
@@ -58,7 +60,7 @@ class Disks:
         self.given = given
         self.made = []
         self.nvme = []
-        if kind in ('timer', 'instant'):
+        if kind in NULL_BLK:
             modprobe('null_blk', 'nr_devices=0')
             if not os.path.isdir(NULLB):
                 subprocess.run(['mount', '-t', 'configfs', 'configfs', '/sys/kernel/config'],
@@ -87,16 +89,17 @@ class Disks:
             return self.made[-1]
         path = os.path.join(NULLB, 'b-' + name)
         os.mkdir(path)
-        irq = {'timer': 2, 'instant': 0}[self.kind]
-        for key, text in (('size', 1024), ('queue_mode', 2), ('irqmode', irq),
+        # By default it has a polled queue.
+        for key, text in (('size', 1024), ('queue_mode', 2), ('irqmode', NULL_BLK[self.kind]),
                           ('completion_nsec', 10000), ('submit_queues', os.cpu_count()),
+                          ('poll_queues', int(self.kind == 'polled')),
                           ('blocksize', 512), ('power', 1)):
             write(os.path.join(path, key), text)
         self.made.append(path)
         return '/dev/b-' + name
 
     def free(self):
-        if self.kind in ('timer', 'instant'):
+        if self.kind in NULL_BLK:
             for path in self.made:
                 write(os.path.join(path, 'power'), 0)
                 os.rmdir(path)
