@@ -36,25 +36,17 @@ static int iopoll_open(struct vdev *d, struct vq **q, int fd, uint32_t flags)
 
 FIXTURE_SETUP(iopoll)
 {
-	unsigned int i;
-
 	self->before = baseline_take();
 	OPEN_DISK(&self->disk, BLKDEV_NVME);
 	if (blkdev_attr(&self->disk, "queue/io_poll") != 1)
 		SKIP(return, "needs nvme poll_queues=1");
 	ASSERT_EQ(0, iopoll_open(&self->d, &self->q, self->disk.fd, 0));
-	for (i = 0; i < DEPTH; i++) {
-		req_init(&self->r[i], VIRTIO_BLK_T_IN, i * 8, 4096);
-		ASSERT_EQ(0, req_build(&self->d.mem, &self->r[i]));
-	}
+	ASSERT_EQ(0, reads_build(&self->d.mem, self->r, DEPTH, 4096));
 }
 
 FIXTURE_TEARDOWN(iopoll)
 {
-	unsigned int i;
-
-	for (i = 0; i < DEPTH; i++)
-		req_free(&self->r[i]);
+	reads_free(self->r, DEPTH);
 	vdev_close(&self->d);
 	blkdev_close(&self->disk);
 	EXPECT_BASELINE(self->before);

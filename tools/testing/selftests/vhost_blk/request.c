@@ -232,6 +232,26 @@ static void stream_copy(const struct req *r, bool in, uint32_t at, void *buf,
 	}
 }
 
+int reads_build(struct gmem *m, struct req *r, unsigned int n, uint32_t len)
+{
+	unsigned int i;
+	int err = 0;
+
+	for (i = 0; i < n && !err; i++) {
+		req_init(&r[i], VIRTIO_BLK_T_IN, i * 8, len);
+		err = req_build(m, &r[i]);
+	}
+	return err;
+}
+
+void reads_free(struct req *r, unsigned int n)
+{
+	unsigned int i;
+
+	for (i = 0; i < n; i++)
+		req_free(&r[i]);
+}
+
 void req_arm(struct req *r)
 {
 	struct virtio_blk_outhdr hdr = {

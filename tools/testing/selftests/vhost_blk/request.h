@@ -65,6 +65,10 @@ void req_init(struct req *r, uint32_t type, uint64_t sector, uint32_t len);
 int req_build(struct gmem *m, struct req *r);
 void req_free(struct req *r);
 
+/* @n reads of @len bytes, 4 KiB apart. */
+int reads_build(struct gmem *m, struct req *r, unsigned int n, uint32_t len);
+void reads_free(struct req *r, unsigned int n);
+
 /* Write header and poison into guest memory, before each use. */
 void req_arm(struct req *r);
 /* Data of the request in guest memory, whole. */

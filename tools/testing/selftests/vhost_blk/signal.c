@@ -37,8 +37,6 @@ static int set_poll(struct vdev *d, unsigned int poll_us,
 
 FIXTURE_SETUP(signal)
 {
-	unsigned int i;
-
 	self->before = baseline_take();
 	OPEN_DISK(&self->disk, BLKDEV_NULL_512);
 	ASSERT_EQ(0, vdev_open(&self->d, DRIVER_FEATURES &
@@ -47,19 +45,13 @@ FIXTURE_SETUP(signal)
 	ASSERT_EQ(0, set_poll(&self->d, POLL_US, SIGNAL_US));
 	self->q->spin = true;
 	self->q->vr.avail->flags = 0;
-	for (i = 0; i < DEPTH; i++) {
-		req_init(&self->r[i], VIRTIO_BLK_T_IN, i * 8, 512);
-		ASSERT_EQ(0, req_build(&self->d.mem, &self->r[i]));
-	}
+	ASSERT_EQ(0, reads_build(&self->d.mem, self->r, DEPTH, 512));
 	ASSERT_EQ(0, vq_start(self->q, self->disk.fd));
 }
 
 FIXTURE_TEARDOWN(signal)
 {
-	unsigned int i;
-
-	for (i = 0; i < DEPTH; i++)
-		req_free(&self->r[i]);
+	reads_free(self->r, DEPTH);
 	vdev_close(&self->d);
 	blkdev_close(&self->disk);
 	EXPECT_BASELINE(self->before);
