@@ -4,9 +4,10 @@
  *
  * A poller is through with a request sooner than the guest with the exit of its
  * kick. If it asked for notifications whenever there is nothing to do, a busy
- * guest would kick for nearly every request. If it is not to spin, it naps instead:
- * it leaves notifications off, lets completions wait, and a timer queues it again.
- * NAPI does so with gro_flush_timeout, blk-mq did in its hybrid polling.
+ * guest would kick for nearly every request. If it is not to spin, or somebody else
+ * wants its CPU, it naps instead: it leaves notifications off, lets completions wait,
+ * and a timer queues it again. NAPI does so with gro_flush_timeout, blk-mq did in its
+ * hybrid polling.
  *
  * A nap is short, a small part of the time that a signal may be held (the smallest
  * signal_us of the rings), so that a guest with few requests on their way does not
@@ -53,21 +54,17 @@ void vhost_blk_nap_init(struct vhost_blk_poller *poller)
 	poller->nap.try_after = VHOST_BLK_NAP_TRY_MIN;
 }
 
-static void vhost_blk_nap_begin(struct vhost_blk_nap *nap)
-{
-	nap->napping = true;
-	nap->count = 0;
-	nap->moved = 0;
-}
-
 /* A nap is over, and what was to be done after it is done. Another one? */
 static void vhost_blk_nap_next(struct vhost_blk_nap *nap)
 {
-	if (++nap->count < VHOST_BLK_NAP_SEVERAL)
+	bool pays = nap->moved >= VHOST_BLK_NAP_PAYS;
+
+	if (nap->count < VHOST_BLK_NAP_SEVERAL)
 		return;
-	if (nap->moved >= VHOST_BLK_NAP_PAYS) {
+	nap->count = 0;
+	nap->moved = 0;
+	if (pays) {
 		nap->try_after = VHOST_BLK_NAP_TRY_MIN;
-		vhost_blk_nap_begin(nap);
 		return;
 	}
 	nap->napping = false;
@@ -100,9 +97,10 @@ bool vhost_blk_nap_start(struct vhost_blk_poller *poller, u64 hold, u64 left)
 	else if (nap->wait)
 		nap->wait--;
 	else
-		vhost_blk_nap_begin(nap);
+		nap->napping = true;
 	if (!nap->napping)
 		return false;
+	nap->count++;
 	nap->naps++;
 	ns = min(max(hold / VHOST_BLK_NAP_PART, VHOST_BLK_NAP_SHORTEST), left);
 	hrtimer_start(&nap->timer, ns_to_ktime(ns), HRTIMER_MODE_REL_PINNED);
@@ -110,9 +108,10 @@ bool vhost_blk_nap_start(struct vhost_blk_poller *poller, u64 hold, u64 left)
 }
 
 /**
- * vhost_blk_nap_leave - the poller spins or sleeps, whatever naps have brought
+ * vhost_blk_nap_leave - the poller spins or sleeps for now
  * @poller:	the poller
  *
+ * What the naps so far have brought is not forgotten: they may go on.
  * Context: the poller's worker.
  */
 void vhost_blk_nap_leave(struct vhost_blk_poller *poller)
@@ -123,7 +122,6 @@ void vhost_blk_nap_leave(struct vhost_blk_poller *poller)
 		return;
 	hrtimer_try_to_cancel(&nap->timer);
 	nap->napping = false;
-	nap->wait = nap->try_after;
 }
 
 /**

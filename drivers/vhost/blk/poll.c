@@ -248,9 +248,9 @@ static bool vhost_blk_poll_nap(struct vhost_blk_poller *poller)
 
 /*
  * There was nothing to do. Spin on, nap, or sleep? Whoever else wants this CPU
- * gets it at once, as it may be the guest that is waited for; a signal that is
- * held then goes out, and nothing is learned from that. But nobody else would ask
- * the disk for completions that come without an interrupt.
+ * gets it at once, as it may be the guest that is waited for. If naps do not pay
+ * then, a signal that is held goes out, and nothing is learned from that. But
+ * nobody else would ask the disk for completions that come without an interrupt.
  *
  * Return: true if @poller is asleep and may return.
  */
@@ -258,14 +258,17 @@ static bool vhost_blk_poll_rest(struct vhost_blk_poller *poller, u64 now,
 				u64 spin_ns)
 {
 	bool early = now - poller->last < spin_ns;
+	bool wanted = early && !single_task_running();
 
-	if (!spin_ns && !vhost_blk_poll_busy(poller) &&
-	    !signal_pending(current) && vhost_blk_poll_nap(poller))
+	if (vhost_blk_poll_busy(poller))
+		return false;
+	if ((!spin_ns || wanted) && !signal_pending(current) &&
+	    vhost_blk_poll_nap(poller))
 		return true;
 	vhost_blk_nap_leave(poller);
-	if ((early && single_task_running()) || vhost_blk_poll_busy(poller))
+	if (early && !wanted)
 		return false;
-	if (early)
+	if (wanted)
 		vhost_blk_poll_flush(poller);
 	return vhost_blk_poll_idle(poller);
 }
@@ -297,7 +300,8 @@ static void vhost_blk_poll_run(struct vhost_blk_poller *poller)
 	do {
 		progress = vhost_blk_poll_turn(poller);
 		now = local_clock();
-		poller->nap.moved += progress;
+		if (poller->nap.napping)
+			poller->nap.moved += progress;
 		if (progress)
 			poller->last = now;
 		else if (vhost_blk_poll_rest(poller, now, spin_ns))

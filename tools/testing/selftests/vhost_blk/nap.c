@@ -9,6 +9,7 @@
 #define DEPTH		32
 #define SIGNAL_US	2000
 #define THINK_US	40
+#define SPIN_US		20000
 
 /* A guest without EVENT_IDX, a disk that answers at once, a worker that may not spin. */
 FIXTURE(nap) {
@@ -19,10 +20,12 @@ FIXTURE(nap) {
 	struct baseline before;
 };
 
-static int set_signal(struct vdev *d, unsigned int signal_us)
+static int set_poll(struct vdev *d, unsigned int poll_us, unsigned int signal_us)
 {
 	struct vhost_blk_poll p = {
 		.index = VHOST_BLK_ALL_RINGS,
+		.flags = VHOST_BLK_POLL_FIXED,
+		.poll_us = poll_us,
 		.signal_us = signal_us,
 	};
 
@@ -36,7 +39,7 @@ FIXTURE_SETUP(nap)
 	ASSERT_EQ(0, vdev_open(&self->d, DRIVER_FEATURES &
 			       ~BIT64(VIRTIO_RING_F_EVENT_IDX), MEM_SIZE));
 	ASSERT_EQ(0, vq_setup(&self->d, 0, RING_SIZE, &self->q));
-	ASSERT_EQ(0, set_signal(&self->d, SIGNAL_US));
+	ASSERT_EQ(0, set_poll(&self->d, 0, SIGNAL_US));
 	self->q->vr.avail->flags = 0;
 	ASSERT_EQ(0, reads_build(&self->d.mem, self->r, DEPTH, 512));
 	ASSERT_EQ(0, vq_start(self->q, self->disk.fd));
@@ -77,10 +80,10 @@ TEST_F(nap, saves_a_busy_guest_its_kicks)
 
 	/* time to learn; and others may disturb us */
 	for (i = 0; i < 20; i++) {
-		ASSERT_EQ(0, set_signal(&self->d, 0));
+		ASSERT_EQ(0, set_poll(&self->d, 0, 0));
 		without = run_guest(_metadata, self, DEPTH, n);
 		EXPECT_EQ(0, without.naps);
-		ASSERT_EQ(0, set_signal(&self->d, SIGNAL_US));
+		ASSERT_EQ(0, set_poll(&self->d, 0, SIGNAL_US));
 		with = run_guest(_metadata, self, DEPTH, n);
 		EXPECT_LT(0, with.naps);
 		EXPECT_GE(n, with.naps);
@@ -88,6 +91,27 @@ TEST_F(nap, saves_a_busy_guest_its_kicks)
 		    with.kicks < with.naps)
 			break;
 	}
+	EXPECT_NE(20, i);
+}
+
+/* As it may be the guest that wants it, a spin ends; but no kicks in its place. */
+TEST_F(nap, takes_the_place_of_a_spin_where_the_cpu_is_wanted)
+{
+	struct vhost_blk_stats s;
+	struct burner other;
+	unsigned int i;
+	cpu_set_t cpu;
+
+	ASSERT_EQ(0, split_cpus(vdev_worker(&self->d, 0), &cpu));
+	ASSERT_EQ(0, set_poll(&self->d, SPIN_US, SIGNAL_US));
+	ASSERT_EQ(0, burner_start(&other, &cpu));
+	/* time to learn; and others may disturb us */
+	for (i = 0; i < 20; i++) {
+		s = run_guest(_metadata, self, DEPTH, 2000);
+		if (s.naps && s.kicks <= 2000 / 20 && s.kicks < s.naps)
+			break;
+	}
+	burner_stop(&other);
 	EXPECT_NE(20, i);
 }
 

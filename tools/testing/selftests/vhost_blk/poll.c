@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The poll loop: how long it spins, and whose turn it is. */
-#include <pthread.h>
-#include <sched.h>
-
 #include "suite.h"
 
 #define RING_SIZE	256
@@ -20,24 +17,6 @@ FIXTURE(spin) {
 	cpu_set_t cpu;
 	int tid;
 };
-
-/* Give @tid the CPU that this thread is on, and this thread the others. */
-static int split_cpus(int tid, cpu_set_t *one)
-{
-	cpu_set_t rest;
-	int cpu;
-
-	cpu = sched_getcpu();
-	if (cpu < 0 || sched_getaffinity(0, sizeof(rest), &rest))
-		return -errno;
-	CPU_ZERO(one);
-	CPU_SET(cpu, one);
-	CPU_CLR(cpu, &rest);
-	if (sched_setaffinity(0, sizeof(rest), &rest) ||
-	    sched_setaffinity(tid, sizeof(*one), one))
-		return -errno;
-	return 0;
-}
 
 FIXTURE_SETUP(spin)
 {
@@ -149,32 +128,18 @@ TEST_F(spin, ends_and_then_nothing_runs)
 	}
 }
 
-static bool burning;
-
-static void *burn(void *unused)
-{
-	while (__atomic_load_n(&burning, __ATOMIC_RELAXED))
-		;
-	return NULL;
-}
-
 #define SPINS		20
 
 TEST_F(spin, ends_when_somebody_else_wants_the_cpu)
 {
 	int64_t alone, shared;
-	pthread_t other;
+	struct burner other;
 
 	ASSERT_EQ(0, set_spin(&self->d, SPIN_US, VHOST_BLK_POLL_FIXED));
 	alone = rare_requests(self->q, self->tid, SPINS);
-	burning = true;
-	ASSERT_EQ(0, pthread_create(&other, NULL, burn, NULL));
-	if (!pthread_setaffinity_np(other, sizeof(self->cpu), &self->cpu))
-		shared = rare_requests(self->q, self->tid, SPINS);
-	else
-		shared = -1;
-	__atomic_store_n(&burning, false, __ATOMIC_RELAXED);
-	pthread_join(other, NULL);
+	ASSERT_EQ(0, burner_start(&other, &self->cpu));
+	shared = rare_requests(self->q, self->tid, SPINS);
+	burner_stop(&other);
 	TH_LOG("%u requests: %lld us, %lld us with a busy neighbour", SPINS,
 	       (long long)alone, (long long)shared);
 	EXPECT_LE(SPINS * SPIN_US / 5, alone);

@@ -230,3 +230,49 @@ int run(const char *fmt, ...)
 	strcat(cmd, "; } >/dev/null 2>&1");
 	return system(cmd) ? -1 : 0;
 }
+
+int split_cpus(pid_t tid, cpu_set_t *one)
+{
+	cpu_set_t rest;
+	int cpu;
+
+	cpu = sched_getcpu();
+	if (cpu < 0 || sched_getaffinity(0, sizeof(rest), &rest))
+		return -errno;
+	CPU_ZERO(one);
+	CPU_SET(cpu, one);
+	CPU_CLR(cpu, &rest);
+	if (sched_setaffinity(0, sizeof(rest), &rest) ||
+	    sched_setaffinity(tid, sizeof(*one), one))
+		return -errno;
+	return 0;
+}
+
+static void *burn(void *arg)
+{
+	struct burner *b = arg;
+
+	while (__atomic_load_n(&b->on, __ATOMIC_RELAXED))
+		;
+	return NULL;
+}
+
+int burner_start(struct burner *b, const cpu_set_t *cpu)
+{
+	int err;
+
+	b->on = true;
+	err = pthread_create(&b->thread, NULL, burn, b);
+	if (err)
+		return err;
+	err = pthread_setaffinity_np(b->thread, sizeof(*cpu), cpu);
+	if (err)
+		burner_stop(b);
+	return err;
+}
+
+void burner_stop(struct burner *b)
+{
+	__atomic_store_n(&b->on, false, __ATOMIC_RELAXED);
+	pthread_join(b->thread, NULL);
+}

@@ -2,6 +2,8 @@
 #ifndef VHOST_BLK_TEST_UTIL_H
 #define VHOST_BLK_TEST_UTIL_H
 
+#include <pthread.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -35,6 +37,18 @@ bool mem_is(const void *buf, uint8_t byte, size_t len);
 
 /* CPU time used by thread @tid of this process (or kthread), in ns; -1: gone. */
 int64_t thread_cpu_ns(pid_t tid);
+
+/* Give @tid the CPU that this thread is on, and this thread the others. */
+int split_cpus(pid_t tid, cpu_set_t *one);
+
+/* A thread that wants a CPU, for nothing. */
+struct burner {
+	pthread_t thread;
+	bool on;
+};
+
+int burner_start(struct burner *b, const cpu_set_t *cpu);
+void burner_stop(struct burner *b);
 
 /* References to a module; -1 if it is built in or not loaded. */
 int module_refs(const char *name);
