@@ -37,6 +37,7 @@ BARS = (
 # What is told besides.
 FURTHER = (
     ('bound_vs_qemu_best_high', 'the bound to the best QEMU, depth 32 and 128'),
+    ('host_vs_qemu_best_high', 'fio on the host to the best QEMU, depth 32 and 128'),
     ('bound_vs_qemu_default', "the bound to QEMU's defaults, all cells"),
     ('gm_guests_vs_qemu_best', 'four guests together to the best QEMU'),
 )
@@ -168,6 +169,7 @@ def summarize(runs):
     put('guest_bound_share', [(OURS, 'guest-null', c) for c in high])
     # What those ratios would be if serving the disk cost nothing.
     put('bound_vs_qemu_best_high', [('guest-null', runs.best_qemu(c), c) for c in high])
+    put('host_vs_qemu_best_high', [('host', runs.best_qemu(c), c) for c in high])
     put('bound_vs_qemu_default', [('guest-null', 'main', c) for c in cells])
     put('irq_mode_vs_qemu_best', [(OURS_IRQ, runs.best_qemu(c), c) for c in cells])
     for d in sorted({depth(c) for c in cells}):
