@@ -54,11 +54,15 @@ void vhost_blk_nap_init(struct vhost_blk_poller *poller)
 	poller->nap.try_after = VHOST_BLK_NAP_TRY_MIN;
 }
 
-/* A nap is over, and what was to be done after it is done. Another one? */
+/*
+ * Another nap? Several of them may have been in vain, with or without a spin in
+ * between.
+ */
 static void vhost_blk_nap_next(struct vhost_blk_nap *nap)
 {
 	bool pays = nap->moved >= VHOST_BLK_NAP_PAYS;
 
+	nap->napping = true;
 	if (nap->count < VHOST_BLK_NAP_SEVERAL)
 		return;
 	nap->count = 0;
@@ -92,12 +96,10 @@ bool vhost_blk_nap_start(struct vhost_blk_poller *poller, u64 hold, u64 left)
 	if (hold < VHOST_BLK_NAP_SHORTEST ||
 	    hrtimer_resolution > VHOST_BLK_NAP_SHORTEST)
 		nap->napping = false;
-	else if (nap->napping)
-		vhost_blk_nap_next(nap);
-	else if (nap->wait)
+	else if (!nap->napping && nap->wait)
 		nap->wait--;
 	else
-		nap->napping = true;
+		vhost_blk_nap_next(nap);
 	if (!nap->napping)
 		return false;
 	nap->count++;

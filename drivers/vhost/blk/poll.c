@@ -260,8 +260,10 @@ static bool vhost_blk_poll_rest(struct vhost_blk_poller *poller, u64 now,
 	bool early = now - poller->last < spin_ns;
 	bool wanted = early && !single_task_running();
 
-	if (vhost_blk_poll_busy(poller))
+	if (vhost_blk_poll_busy(poller)) {
+		vhost_blk_nap_leave(poller);
 		return false;
+	}
 	if ((!spin_ns || wanted) && !signal_pending(current) &&
 	    vhost_blk_poll_nap(poller))
 		return true;

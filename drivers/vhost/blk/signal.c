@@ -4,7 +4,8 @@
  *
  * An interrupt may cost the guest more than the request behind it. While more
  * completions are to be expected the signal is held, so that it does for all of
- * them, but never longer than the bound that VHOST_BLK_SET_POLL gave.
+ * them, but no longer than the bound that VHOST_BLK_SET_POLL gave; and until the
+ * worker gets the CPU, if it naps at the end of that.
  *
  * What is to be expected cannot be seen: to us, a guest that waits for its only
  * request looks like one that is about to send the next of 32. So a ring has a

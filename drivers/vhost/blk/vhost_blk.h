@@ -207,10 +207,10 @@ struct vhost_blk_backend {
  * @moved:	requests fetched or completed meanwhile
  * @wait:	sleeps until the next attempt
  * @try_after:	@wait after an attempt that does not pay
- * @napping:	an attempt is under way
+ * @napping:	it was at rest in one when it last had nothing to do
  * @naps:	how many there were
  *
- * All but @timer are the worker's own; vhost_blk_nap_stop() ends an attempt.
+ * All but @timer are the worker's own; vhost_blk_nap_stop() ends @napping, too.
  */
 struct vhost_blk_nap {
 	struct hrtimer timer;

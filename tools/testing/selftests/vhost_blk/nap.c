@@ -18,6 +18,7 @@ FIXTURE(nap) {
 	struct blkdev disk;
 	struct req r[DEPTH];
 	struct baseline before;
+	struct burner other;
 };
 
 static int set_poll(struct vdev *d, unsigned int poll_us, unsigned int signal_us)
@@ -47,6 +48,7 @@ FIXTURE_SETUP(nap)
 
 FIXTURE_TEARDOWN(nap)
 {
+	burner_stop(&self->other);
 	reads_free(self->r, DEPTH);
 	vdev_close(&self->d);
 	blkdev_close(&self->disk);
@@ -94,25 +96,42 @@ TEST_F(nap, saves_a_busy_guest_its_kicks)
 	EXPECT_NE(20, i);
 }
 
+/* Let somebody else want the worker's CPU. */
+static int crowd(FIXTURE_DATA(nap) *self)
+{
+	cpu_set_t cpu;
+
+	return split_cpus(vdev_worker(&self->d, 0), &cpu) ?:
+	       burner_start(&self->other, &cpu);
+}
+
 /* As it may be the guest that wants it, a spin ends; but no kicks in its place. */
 TEST_F(nap, takes_the_place_of_a_spin_where_the_cpu_is_wanted)
 {
 	struct vhost_blk_stats s;
-	struct burner other;
 	unsigned int i;
-	cpu_set_t cpu;
 
-	ASSERT_EQ(0, split_cpus(vdev_worker(&self->d, 0), &cpu));
 	ASSERT_EQ(0, set_poll(&self->d, SPIN_US, SIGNAL_US));
-	ASSERT_EQ(0, burner_start(&other, &cpu));
+	ASSERT_EQ(0, crowd(self));
 	/* time to learn; and others may disturb us */
 	for (i = 0; i < 20; i++) {
 		s = run_guest(_metadata, self, DEPTH, 2000);
 		if (s.naps && s.kicks <= 2000 / 20 && s.kicks < s.naps)
 			break;
 	}
-	burner_stop(&other);
 	EXPECT_NE(20, i);
+}
+
+/* A spin that is shorter than a nap ends each of them. */
+TEST_F(nap, is_hardly_ever_tried_there_at_depth_one)
+{
+	struct vhost_blk_stats s;
+
+	ASSERT_EQ(0, set_poll(&self->d, SIGNAL_US / 64, SIGNAL_US));
+	ASSERT_EQ(0, crowd(self));
+	run_guest(_metadata, self, 1, 1000);
+	s = run_guest(_metadata, self, 1, 2000);
+	EXPECT_GE(200, s.naps);
 }
 
 TEST_F(nap, is_hardly_ever_tried_at_depth_one)

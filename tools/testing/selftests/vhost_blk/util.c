@@ -263,8 +263,10 @@ int burner_start(struct burner *b, const cpu_set_t *cpu)
 
 	b->on = true;
 	err = pthread_create(&b->thread, NULL, burn, b);
-	if (err)
+	if (err) {
+		b->on = false;
 		return err;
+	}
 	err = pthread_setaffinity_np(b->thread, sizeof(*cpu), cpu);
 	if (err)
 		burner_stop(b);
@@ -273,6 +275,8 @@ int burner_start(struct burner *b, const cpu_set_t *cpu)
 
 void burner_stop(struct burner *b)
 {
+	if (!b->on)
+		return;
 	__atomic_store_n(&b->on, false, __ATOMIC_RELAXED);
 	pthread_join(b->thread, NULL);
 }

@@ -41,7 +41,7 @@ int64_t thread_cpu_ns(pid_t tid);
 /* Give @tid the CPU that this thread is on, and this thread the others. */
 int split_cpus(pid_t tid, cpu_set_t *one);
 
-/* A thread that wants a CPU, for nothing. */
+/* A thread that wants a CPU, for nothing. Stopping one that is not on is fine. */
 struct burner {
 	pthread_t thread;
 	bool on;
