@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* virtio-blk requests in any layout, see request.h. */
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -474,4 +475,20 @@ long guest_run(struct vq *q, struct req *r, unsigned int depth,
 			return err;
 	}
 	return signals;
+}
+
+long flushes_least_kicks(struct vq *q, long enough)
+{
+	long kicks, least = LONG_MAX;
+	int i, j;
+
+	for (i = 0; i < 10 && least > enough; i++) {
+		kicks = q->kicks;
+		for (j = 0; j < 200; j++)
+			if (blk_flush(q))
+				return LONG_MAX;
+		kicks = q->kicks - kicks;
+		least = kicks < least ? kicks : least;
+	}
+	return least;
 }

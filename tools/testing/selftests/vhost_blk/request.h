@@ -102,6 +102,12 @@ long guest_run(struct vq *q, struct req *r, unsigned int depth,
 int blk_read(struct vq *q, uint64_t sector, void *buf, uint32_t len);
 int blk_write(struct vq *q, uint64_t sector, const void *buf, uint32_t len);
 int blk_flush(struct vq *q);
+
+/*
+ * The kicks that 200 flushes need, one after the other. Others may disturb us: the
+ * best of up to 10 times, until there are no more than @enough. LONG_MAX: one failed.
+ */
+long flushes_least_kicks(struct vq *q, long enough);
 /* DISCARD, WRITE_ZEROES or SECURE_ERASE of @n ranges. */
 int blk_ranges(struct vq *q, uint32_t type,
 	       const struct virtio_blk_discard_write_zeroes *range,
