@@ -14,6 +14,7 @@ GUESTS = ('', 'no-event-idx', 'polls')
 ABLATION = os.environ.get('ABLATION', '') not in ('', '0')
 CROWD = os.environ.get('CROWD', '') not in ('', '0')
 CROWD_GUESTS = 4
+MOST_DISKS = 4
 
 # A phase is a number of guests of one kind: the CPUs of each, the queues and disks of each
 # contender in each. If no cell is of that phase, the guests are idle. A cell with a
@@ -63,6 +64,16 @@ def qemu_iothread(aio, poll=None):
         thread = 'iothread,id=t-' + name + (',poll-max-ns=%d' % poll if poll else '')
         return (['-object', thread] + node('n-' + name, path, aio) +
                 device('virtio-blk-pci', name, queues, iothread='t-' + name))
+    return args
+
+
+def qemu_shared(aio, poll):
+    """All disks of the contender in one iothread, which comes with the first."""
+    def args(name, path, queues):
+        thread = 't-' + name.rstrip('0123456789')
+        made = ['-object', 'iothread,id=%s,poll-max-ns=%d' % (thread, poll)]
+        return ((made if thread == 't-' + name else []) + node('n-' + name, path, aio) +
+                device('virtio-blk-pci', name, queues, iothread=thread))
     return args
 
 
@@ -154,6 +165,8 @@ def contenders():
                   qemu_iothread('native', MS5)),
         Contender('vq-map-5ms', 'qemu', 'virtio-blk, 2 iothreads mapped, 5 ms',
                   qemu_mapped('native', MS5)),
+        Contender('iot-shared', 'qemu', 'virtio-blk, 1 iothread for all, 5 ms',
+                  qemu_shared('native', MS5)),
         Contender('qsd', 'qsd', 'vhost-user-blk, storage daemon, 5 ms', qsd),
         Contender('vhost-scsi', 'vhost-scsi', 'vhost-scsi, LIO iblock', vhost_scsi),
         Contender('ours-irq', 'ours', 'vhost-blk, poll-us=0, signal 10 ms',
@@ -192,7 +205,7 @@ def cell(phase, rw, bs, depth, jobs=1, disks=1, share=None):
 
 def crowd():
     """More guests than CPUs; and, one at a time, guests that do nothing."""
-    left_out = ('iot-uring', 'iot-uring-5ms', 'vq-map-5ms')
+    left_out = ('iot-uring', 'iot-uring-5ms', 'vq-map-5ms', 'iot-shared')
     names = [c.name for c in contenders() if c.group in ('qemu', 'ours') and c.name not in left_out]
     idle = [Phase('idle', 1, 1, 1, [name]) for name in ['guest-null', *names]]
     return [Phase('crowd', 1, 1, 1, names, CROWD_GUESTS), *idle], [
@@ -201,7 +214,7 @@ def crowd():
 
 def plan(quick):
     """(phases, cells)."""
-    everybody = [c.name for c in contenders()]
+    everybody = [c.name for c in contenders() if c.name != 'iot-shared']
     if CROWD:
         return crowd()
     # One queue to poll, and one that virtio_blk insists on, which has no more than CPUs.
@@ -216,8 +229,9 @@ def plan(quick):
     cells += [cell('one', 'randread', '4k', 32, share=s) for s in (0.5, 0.8)]
     cells += [cell('two', 'randread', '4k', d, jobs=2) for d in (1, 32)]
     cells += [cell('disks', 'randread', '4k', 32, disks=n) for n in (1, 2, 4)]
-    few = [n for n in ('iot-native-5ms', 'ours-irq', 'ours-poll') if n in everybody]
-    return [one, Phase('two', 2, 2, 1, everybody), Phase('disks', 1, 1, 4, few)], cells
+    few = [c.name for c in contenders()
+           if c.name in ('iot-native-5ms', 'iot-shared', 'ours-irq', 'ours-poll', 'guest-null')]
+    return [one, Phase('two', 2, 2, 1, everybody), Phase('disks', 1, 1, MOST_DISKS, few)], cells
 
 
 def fio_arguments(cell_, devices, seconds, rate=None, polls=False):

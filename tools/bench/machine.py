@@ -164,8 +164,8 @@ def overlay():
     release = read(os.path.join(out, 'kernel', 'stock', 'version')).strip()
     order = []
     for module, options in (('virtio_scsi', ''), ('sd_mod', ''), ('configfs', ''),
-                            ('null_blk', 'nr_devices=1 queue_mode=2 irqmode=0 gb=1 poll_queues=%d'
-                             % (grid.GUEST == 'polls'))):
+                            ('null_blk', 'nr_devices=%d queue_mode=2 irqmode=0 gb=1 poll_queues=%d'
+                             % (grid.MOST_DISKS, grid.GUEST == 'polls'))):
         listed = subprocess.run(
             ['/sbin/modprobe', '-d', os.path.join(out, 'kernel', 'stock'), '-S', release,
              '--show-depends', module], capture_output=True, text=True).stdout
@@ -325,7 +325,7 @@ class Guest:
                                   property='served-by')
                     if by != 'kernel':
                         raise Failed('%s is served by %s' % (name, by))
-        self.devices['guest-null'] = ['/dev/nullb0']
+        self.devices['guest-null'] = ['/dev/nullb%d' % i for i in range(grid.MOST_DISKS)]
         self.pid = self.qemu_pid()
         self.fdinfo = self.counter_files()
 

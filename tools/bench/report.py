@@ -192,8 +192,9 @@ def summarize(runs):
     guests = [c for c in runs.cells if c.endswith('guests')]
     put('gm_guests_vs_qemu_best', against_best(guests))
     several = [c for c in runs.cells if c.endswith('disks')]
-    found['rate_by_disks'] = {c.rsplit(', ', 1)[1]: runs.rate(OURS, c) / runs.rate(OURS, several[0])
-                              for c in several if (OURS, c) in runs.iops}
+    for key, name in (('rate_by_disks', OURS), ('bound_by_disks', 'guest-null')):
+        found[key] = {c.rsplit(', ', 1)[1]: runs.rate(name, c) / runs.rate(name, several[0])
+                      for c in several if (name, c) in runs.iops}
     return found
 
 
@@ -251,6 +252,8 @@ def bars_table(found):
                 found[name + '_interval'])))
     for text, value in found['rate_by_disks'].items():
         print('%-50s %8.3f' % ('rate of all together, polling: ' + text, value))
+    for text, value in found['bound_by_disks'].items():
+        print('%-50s %8.3f' % ('the same, bound: ' + text, value))
     for name, got in found['without'].items():
         text = [c.text for c in grid.contenders() if c.name == name][0]
         print('%-50s %8.3f %17s' % ('rate ' + text, got['rate'], '%.3f .. %.3f' % tuple(got['interval'])))
