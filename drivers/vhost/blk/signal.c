@@ -31,7 +31,7 @@
 #define VHOST_BLK_SIGNAL_TRY_MAX	1024
 
 /* A goal that was reached so often was a good one, even if it fails now. */
-#define VHOST_BLK_SIGNAL_PROVEN		16
+#define VHOST_BLK_SIGNAL_PROVEN		16U
 
 /**
  * vhost_blk_signal_bound - how long may a signal be held?
@@ -78,6 +78,7 @@ void vhost_blk_signal_init(struct vhost_blk_vq *ring)
 	signal->held = 0;
 	signal->goal = 1;
 	signal->reached = 0;
+	signal->credit = 0;
 	signal->try_after = VHOST_BLK_SIGNAL_TRY_MIN;
 	signal->trying = false;
 }
@@ -90,6 +91,7 @@ static void vhost_blk_signal_paid(struct vhost_blk_vq *ring)
 	if (signal->trying)
 		signal->try_after = VHOST_BLK_SIGNAL_TRY_MIN;
 	signal->trying = false;
+	signal->credit = min(signal->credit + 1, VHOST_BLK_SIGNAL_PROVEN);
 	if (++signal->reached < signal->try_after ||
 	    signal->goal >= ring->vq.num)
 		return;
@@ -98,17 +100,31 @@ static void vhost_blk_signal_paid(struct vhost_blk_vq *ring)
 	signal->trying = true;
 }
 
+/* Has nothing moved here for a while, but on other rings of the same poller? */
+static bool vhost_blk_signal_elsewhere(const struct vhost_blk_vq *ring)
+{
+	u64 last = ring->poller->last, moved = ring->signal.moved;
+
+	return last > moved && last - moved >= vhost_blk_signal_bound(ring) / 8;
+}
+
 /*
- * The goal was not reached in time. If it had proved to be good, the guest may
- * have been held up this once. Otherwise, a quarter less than there was: then the
- * guest has something to do until the signal gets there. But not less than half
- * the goal, as it may have been held up twice.
+ * The goal was not reached in time. The guest may have been busy with its other
+ * disks, as long as it is reached more often than not. If it had proved to be good,
+ * the guest may have been held up this once. Otherwise, a quarter less than there
+ * was: then the guest has something to do until the signal gets there. But not less
+ * than half the goal, as it may have been held up twice.
  */
 static void vhost_blk_signal_missed(struct vhost_blk_vq *ring)
 {
 	struct vhost_blk_signal *signal = &ring->signal;
 
 	ring->stats.hold_misses++;
+	if (signal->credit && vhost_blk_signal_elsewhere(ring)) {
+		signal->credit--;
+		return;
+	}
+	signal->credit = 0;
 	if (signal->reached >= VHOST_BLK_SIGNAL_PROVEN) {
 		signal->try_after = VHOST_BLK_SIGNAL_TRY_MIN;
 	} else {

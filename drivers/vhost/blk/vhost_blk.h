@@ -261,6 +261,7 @@ struct vhost_blk_poller {
  * @held:	completions that it stands for
  * @goal:	send it when there are so many
  * @reached:	times in a row that they were
+ * @credit:	times that they need not be while other rings are busy
  * @try_after:	try a larger goal after so many times
  * @trying:	the goal is such an attempt
  *
@@ -273,6 +274,7 @@ struct vhost_blk_signal {
 	unsigned int held;
 	unsigned int goal;
 	unsigned int reached;
+	unsigned int credit;
 	unsigned int try_after;
 	bool trying;
 };
