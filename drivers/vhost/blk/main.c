@@ -126,6 +126,7 @@ static void vhost_blk_shutdown(struct vhost_blk *blk)
 	vhost_dev_flush(&blk->dev);
 	for (i = 0; i < VHOST_BLK_MAX_RINGS; i++)
 		flush_work(&blk->rings[i]->drain_work);
+	vhost_blk_share_close(blk);
 	WRITE_ONCE(blk->dying, false);
 }
 
@@ -145,9 +146,16 @@ static long vhost_blk_set_owner(struct vhost_blk *blk)
 {
 	long ret;
 
-	ret = vhost_dev_set_owner(&blk->dev);
+	if (vhost_dev_has_owner(&blk->dev))
+		return -EBUSY;
+	ret = vhost_blk_share_open(blk);
 	if (ret)
 		return ret;
+	ret = vhost_dev_set_owner(&blk->dev);
+	if (ret) {
+		vhost_blk_share_close(blk);
+		return ret;
+	}
 	blk->owner = task_tgid_nr(current);
 	vhost_blk_poll_unpark(blk);
 	return 0;

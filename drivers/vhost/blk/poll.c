@@ -34,6 +34,7 @@ void vhost_blk_poll_init(struct vhost_blk_vq *ring)
 	vhost_work_init(&ring->own.work, vhost_blk_poll_work);
 	ring->own.vq = &ring->vq;
 	ring->poller = &ring->own;
+	INIT_LIST_HEAD(&ring->own.led);
 	vhost_blk_nap_init(&ring->own);
 }
 
@@ -42,27 +43,57 @@ static struct vhost_blk *vhost_blk_poller_blk(struct vhost_blk_poller *poller)
 	return vhost_blk_vq(poller->vq)->blk;
 }
 
-/* Take the next ring out of @mask; NULL when there is none. */
-static struct vhost_blk_vq *vhost_blk_poll_next(struct vhost_blk *blk,
-						u64 *mask)
+/* A way round the rings of a poller, and of those that it leads if @share is locked. */
+struct vhost_blk_walk {
+	struct vhost_blk *blk;
+	struct vhost_blk_poller *poller;
+	struct vhost_blk_share *share;
+	u64 mask;
+};
+
+static inline struct vhost_blk_walk
+vhost_blk_poll_walk(struct vhost_blk_poller *poller, struct vhost_blk_share *share)
+{
+	return (struct vhost_blk_walk){
+		.blk = vhost_blk_poller_blk(poller),
+		.poller = poller,
+		.share = share,
+		.mask = READ_ONCE(poller->rings),
+	};
+}
+
+/* Go on with the rings of the next poller that has some. */
+static bool vhost_blk_poll_next_poller(struct vhost_blk_walk *walk)
+{
+	do {
+		walk->poller = vhost_blk_share_next(walk->share, walk->poller);
+		if (!walk->poller)
+			return false;
+		walk->blk = vhost_blk_poller_blk(walk->poller);
+		walk->mask = READ_ONCE(walk->poller->rings);
+	} while (!walk->mask);
+	return true;
+}
+
+/* The next ring; NULL when there is none. */
+static inline struct vhost_blk_vq *vhost_blk_poll_next(struct vhost_blk_walk *walk)
 {
 	struct vhost_blk_vq *ring;
 
-	if (!*mask)
+	if (!walk->mask && (!walk->share || !vhost_blk_poll_next_poller(walk)))
 		return NULL;
-	ring = blk->rings[__ffs64(*mask)];
-	*mask &= *mask - 1;
+	ring = walk->blk->rings[__ffs64(walk->mask)];
+	walk->mask &= walk->mask - 1;
 	return ring;
 }
 
 /* Ask the disks for completions that come without an interrupt. */
 static void vhost_blk_poll_disks(struct vhost_blk_poller *poller)
 {
-	struct vhost_blk *blk = vhost_blk_poller_blk(poller);
-	u64 mask = READ_ONCE(poller->rings);
+	struct vhost_blk_walk walk = vhost_blk_poll_walk(poller, NULL);
 	struct vhost_blk_vq *ring;
 
-	while ((ring = vhost_blk_poll_next(blk, &mask))) {
+	while ((ring = vhost_blk_poll_next(&walk))) {
 		if (!vhost_blk_iopoll_busy(ring))
 			continue;
 		mutex_lock(&ring->vq.mutex);
@@ -72,30 +103,29 @@ static void vhost_blk_poll_disks(struct vhost_blk_poller *poller)
 }
 
 /* Are there such completions to come? Then nobody else asks for them. */
-static bool vhost_blk_poll_busy(struct vhost_blk_poller *poller)
+static bool vhost_blk_poll_busy(struct vhost_blk_poller *poller,
+				struct vhost_blk_share *share)
 {
-	struct vhost_blk *blk = vhost_blk_poller_blk(poller);
-	u64 mask = READ_ONCE(poller->rings);
+	struct vhost_blk_walk walk = vhost_blk_poll_walk(poller, share);
 	struct vhost_blk_vq *ring;
 
-	while ((ring = vhost_blk_poll_next(blk, &mask)))
+	while ((ring = vhost_blk_poll_next(&walk)))
 		if (vhost_blk_iopoll_busy(ring))
 			return true;
 	return false;
 }
 
-/* One turn: every ring that has something to do gets one batch served. */
-static unsigned int vhost_blk_poll_turn(struct vhost_blk_poller *poller)
+/* Every ring of @poller that has something to do gets one batch served. */
+static unsigned int vhost_blk_poll_serve(struct vhost_blk_poller *poller)
 {
-	struct vhost_blk *blk = vhost_blk_poller_blk(poller);
-	u64 mask = READ_ONCE(poller->rings);
+	struct vhost_blk_walk walk = vhost_blk_poll_walk(poller, NULL);
 	struct vhost_blk_vq *ring;
 	unsigned int progress = 0;
 	struct blk_plug plug;
 
 	vhost_blk_poll_disks(poller);
 	blk_start_plug(&plug);
-	while ((ring = vhost_blk_poll_next(blk, &mask)))
+	while ((ring = vhost_blk_poll_next(&walk)))
 		if (vhost_blk_ring_has_work(ring) &&
 		    !fatal_signal_pending(current))
 			progress += vhost_blk_ring_service(ring);
@@ -103,18 +133,37 @@ static unsigned int vhost_blk_poll_turn(struct vhost_blk_poller *poller)
 	return progress;
 }
 
+/* One turn: @poller's rings, and those of the pollers that it leads. */
+static unsigned int vhost_blk_poll_turn(struct vhost_blk_poller *poller)
+{
+	unsigned int progress = vhost_blk_poll_serve(poller);
+	struct vhost_blk_poller *other = poller;
+	struct vhost_blk_share *share;
+
+	if (!vhost_blk_share_others(poller))
+		return progress;
+	share = vhost_blk_share_lock(poller);
+	while ((other = vhost_blk_share_next(share, other))) {
+		other->last = poller->last;
+		progress += vhost_blk_poll_serve(other);
+		cond_resched();
+	}
+	vhost_blk_share_unlock(share);
+	return progress;
+}
+
 /*
  * How long to spin: as long as the longest of the rings asks for, or less if
  * that has been in vain and none of them minds.
  */
-static u64 vhost_blk_poll_ns(struct vhost_blk_poller *poller)
+static u64 vhost_blk_poll_own_ns(struct vhost_blk_poller *poller)
 {
-	struct vhost_blk *blk = vhost_blk_poller_blk(poller);
-	u64 mask = READ_ONCE(poller->rings), limit;
+	struct vhost_blk_walk walk = vhost_blk_poll_walk(poller, NULL);
 	struct vhost_blk_vq *ring;
 	u32 us = 0, flags = 0;
+	u64 limit;
 
-	while ((ring = vhost_blk_poll_next(blk, &mask))) {
+	while ((ring = vhost_blk_poll_next(&walk))) {
 		us = max(us, READ_ONCE(ring->vq.busyloop_timeout));
 		flags |= READ_ONCE(ring->poll_flags);
 	}
@@ -124,6 +173,17 @@ static u64 vhost_blk_poll_ns(struct vhost_blk_poller *poller)
 		poller->spin = limit;
 	}
 	return poller->spin;
+}
+
+/* As long as the longest of those who are led would, too. */
+static u64 vhost_blk_poll_ns(struct vhost_blk_poller *poller,
+			     struct vhost_blk_share *share)
+{
+	u64 ns = 0;
+
+	for (; poller; poller = vhost_blk_share_next(share, poller))
+		ns = max(ns, vhost_blk_poll_own_ns(poller));
+	return ns;
 }
 
 /*
@@ -143,6 +203,14 @@ static void vhost_blk_poll_adapt(struct vhost_blk_poller *poller, u64 now)
 		poller->spin = 0;
 }
 
+/* Whether a completion has to wake @poller, and those that it leads. */
+static void vhost_blk_poll_set_awake(struct vhost_blk_poller *poller,
+				     struct vhost_blk_share *share, bool awake)
+{
+	for (; poller; poller = vhost_blk_share_next(share, poller))
+		WRITE_ONCE(poller->awake, awake);
+}
+
 /*
  * Try to go to sleep. The order matters: first say that completions have to
  * wake us and ask the guests for notifications, then look at everything once
@@ -151,23 +219,26 @@ static void vhost_blk_poll_adapt(struct vhost_blk_poller *poller, u64 now)
  *
  * Return: true if there is nothing to do and @poller may return.
  */
-static bool vhost_blk_poll_idle(struct vhost_blk_poller *poller)
+static bool vhost_blk_poll_idle(struct vhost_blk_poller *poller,
+				struct vhost_blk_share *share)
 {
-	struct vhost_blk *blk = vhost_blk_poller_blk(poller);
-	u64 rings = READ_ONCE(poller->rings), mask = rings;
+	struct vhost_blk_walk walk = vhost_blk_poll_walk(poller, share);
+	u64 rings = walk.mask;
 	struct vhost_blk_vq *ring;
 
-	WRITE_ONCE(poller->awake, false);
+	vhost_blk_poll_set_awake(poller, share, false);
 	/* Pairs with llist_add() in vhost_blk_req_done(). */
 	smp_mb();
-	while ((ring = vhost_blk_poll_next(blk, &mask))) {
+	while ((ring = vhost_blk_poll_next(&walk))) {
 		if (!vhost_blk_ring_idle(ring)) {
-			WRITE_ONCE(poller->awake, true);
+			vhost_blk_poll_set_awake(poller, share, true);
 			return false;
 		}
 	}
+	vhost_blk_share_end(share);
 	poller->sleeps++;
-	trace_vhost_blk_poll_idle(blk, rings, poller->sleeps);
+	trace_vhost_blk_poll_idle(vhost_blk_poller_blk(poller), rings,
+				  poller->sleeps);
 	return true;
 }
 
@@ -178,15 +249,14 @@ static bool vhost_blk_poll_idle(struct vhost_blk_poller *poller)
  */
 static void vhost_blk_poll_dead(struct vhost_blk_poller *poller)
 {
-	struct vhost_blk *blk = vhost_blk_poller_blk(poller);
-	u64 mask = READ_ONCE(poller->rings);
+	struct vhost_blk_walk walk = vhost_blk_poll_walk(poller, NULL);
 	struct vhost_blk_vq *ring;
 
-	WRITE_ONCE(blk->dying, true);
+	WRITE_ONCE(vhost_blk_poller_blk(poller)->dying, true);
 	WRITE_ONCE(poller->awake, false);
 	/* Pairs with llist_add() in vhost_blk_req_done(). */
 	smp_mb();
-	while ((ring = vhost_blk_poll_next(blk, &mask)))
+	while ((ring = vhost_blk_poll_next(&walk)))
 		queue_work(vhost_blk_drain_wq, &ring->drain_work);
 }
 
@@ -211,13 +281,13 @@ static void vhost_blk_poll_requeue(struct vhost_blk_poller *poller)
 }
 
 /* Nobody looks at the rings for a while: hold no signal. */
-static void vhost_blk_poll_flush(struct vhost_blk_poller *poller)
+static void vhost_blk_poll_flush(struct vhost_blk_poller *poller,
+				 struct vhost_blk_share *share)
 {
-	struct vhost_blk *blk = vhost_blk_poller_blk(poller);
-	u64 mask = READ_ONCE(poller->rings);
+	struct vhost_blk_walk walk = vhost_blk_poll_walk(poller, share);
 	struct vhost_blk_vq *ring;
 
-	while ((ring = vhost_blk_poll_next(blk, &mask))) {
+	while ((ring = vhost_blk_poll_next(&walk))) {
 		if (!READ_ONCE(ring->signal.since))
 			continue;
 		mutex_lock(&ring->vq.mutex);
@@ -226,65 +296,152 @@ static void vhost_blk_poll_flush(struct vhost_blk_poller *poller)
 	}
 }
 
+/**
+ * vhost_blk_poll_quiet - is there neither anything to do, nor to wait for?
+ * @poller:	whose rings are looked at
+ *
+ * Context: a worker of the owner. A hint.
+ */
+bool vhost_blk_poll_quiet(struct vhost_blk_poller *poller)
+{
+	struct vhost_blk_walk walk = vhost_blk_poll_walk(poller, NULL);
+	struct vhost_blk_vq *ring;
+
+	while ((ring = vhost_blk_poll_next(&walk)))
+		if (READ_ONCE(ring->inflight) || READ_ONCE(ring->signal.since) ||
+		    vhost_blk_ring_has_work(ring))
+			return false;
+	return true;
+}
+
+/**
+ * vhost_blk_poll_release - a poller was led, and is not any more
+ * @poller:	the poller
+ *
+ * It sleeps if its rings are quiet, or else is queued. Context: a worker of the
+ * same owner, the lock of the share held, so @poller does not get past
+ * vhost_blk_share_join().
+ * Return: true if it is queued.
+ */
+bool vhost_blk_poll_release(struct vhost_blk_poller *poller)
+{
+	if (vhost_blk_poll_quiet(poller) && vhost_blk_poll_idle(poller, NULL))
+		return false;
+	vhost_blk_poll_flush(poller, NULL);
+	vhost_blk_poll_queue(poller);
+	return true;
+}
+
 static bool vhost_blk_poll_must_yield(void)
 {
 	return need_resched() || signal_pending(current);
 }
 
 /* Nothing is held behind a virtual IOMMU, and no poller naps there. */
-static bool vhost_blk_poll_nap(struct vhost_blk_poller *poller)
+static bool vhost_blk_poll_nap(struct vhost_blk_poller *poller,
+			       struct vhost_blk_share *share)
 {
-	struct vhost_blk *blk = vhost_blk_poller_blk(poller);
-	u64 mask = READ_ONCE(poller->rings), left = U64_MAX;
-	u64 hold = mask ? U64_MAX : 0;
+	struct vhost_blk_walk walk = vhost_blk_poll_walk(poller, share);
+	u64 hold = walk.mask ? U64_MAX : 0, left = U64_MAX;
 	struct vhost_blk_vq *ring;
 
-	while ((ring = vhost_blk_poll_next(blk, &mask))) {
+	while ((ring = vhost_blk_poll_next(&walk))) {
 		hold = min(hold, vhost_blk_signal_bound(ring));
 		left = min(left, vhost_blk_signal_left(ring));
 	}
 	return vhost_blk_nap_start(poller, hold, left);
 }
 
+enum vhost_blk_rest {
+	VHOST_BLK_SPIN,
+	VHOST_BLK_GIVE_WAY,
+	VHOST_BLK_ASLEEP,
+};
+
 /*
  * There was nothing to do. Spin on, nap, or sleep? Whoever else wants this CPU
  * gets it at once, as it may be the guest that is waited for. If naps do not pay
- * then, a signal that is held goes out, and nothing is learned from that. But
- * nobody else would ask the disk for completions that come without an interrupt.
- *
- * Return: true if @poller is asleep and may return.
+ * then, a signal that is held goes out, and nothing is learned from that. If it may
+ * be the worker of another device that comes to be led, @poller gives way before it
+ * sleeps. But nobody else would ask the disk for completions that come without an
+ * interrupt.
  */
-static bool vhost_blk_poll_rest(struct vhost_blk_poller *poller, u64 now,
-				u64 spin_ns)
+static enum vhost_blk_rest vhost_blk_poll_rest(struct vhost_blk_poller *poller,
+					       struct vhost_blk_share *share,
+					       u64 now, u64 spin_ns)
 {
 	bool early = now - poller->last < spin_ns;
 	bool wanted = early && !single_task_running();
 
-	if (vhost_blk_poll_busy(poller)) {
+	if (vhost_blk_poll_busy(poller, share)) {
 		vhost_blk_nap_leave(poller);
-		return false;
+		return VHOST_BLK_SPIN;
 	}
 	if ((!spin_ns || wanted) && !signal_pending(current) &&
-	    vhost_blk_poll_nap(poller))
-		return true;
+	    vhost_blk_poll_nap(poller, share))
+		return VHOST_BLK_ASLEEP;
 	vhost_blk_nap_leave(poller);
 	if (early && !wanted)
-		return false;
+		return VHOST_BLK_SPIN;
 	if (wanted)
-		vhost_blk_poll_flush(poller);
-	return vhost_blk_poll_idle(poller);
+		vhost_blk_poll_flush(poller, share);
+	if (wanted && vhost_blk_share_expects(share, now) && !poller->gave_way)
+		return VHOST_BLK_GIVE_WAY;
+	return vhost_blk_poll_idle(poller, share) ? VHOST_BLK_ASLEEP :
+						    VHOST_BLK_SPIN;
+}
+
+/*
+ * A quantum.
+ *
+ * Return: true if @poller is asleep.
+ */
+static bool vhost_blk_poll_quantum(struct vhost_blk_poller *poller, u64 now)
+{
+	u64 end = now + VHOST_BLK_QUANTUM_NS;
+	struct vhost_blk_share *share = NULL;
+	enum vhost_blk_rest rest;
+	unsigned int progress;
+	u64 spin_ns;
+
+	WRITE_ONCE(poller->awake, true);
+	if (vhost_blk_share_others(poller))
+		share = vhost_blk_share_lock(poller);
+	spin_ns = vhost_blk_poll_ns(poller, share);
+	vhost_blk_share_unlock(share);
+
+	do {
+		progress = vhost_blk_poll_turn(poller);
+		now = local_clock();
+		if (poller->nap.napping)
+			poller->nap.moved += progress;
+		if (progress) {
+			poller->last = now;
+			poller->gave_way = false;
+			continue;
+		}
+		share = vhost_blk_share_lock(poller);
+		rest = vhost_blk_poll_rest(poller, share, now, spin_ns);
+		vhost_blk_share_unlock(share);
+		if (rest == VHOST_BLK_ASLEEP)
+			return true;
+		if (rest == VHOST_BLK_GIVE_WAY) {
+			poller->gave_way = true;
+			vhost_blk_share_give_way();
+		}
+		cpu_relax();
+	} while (now < end && !vhost_blk_poll_must_yield());
+	return false;
 }
 
 static void vhost_blk_poll_run(struct vhost_blk_poller *poller)
 {
-	struct vhost_blk *blk = vhost_blk_poller_blk(poller);
+	struct vhost_blk_share *share;
 	u64 now = local_clock();
-	u64 end = now + VHOST_BLK_QUANTUM_NS;
-	unsigned int progress;
-	u64 spin_ns;
 
-	if (READ_ONCE(blk->parked)) {
-		vhost_blk_poll_flush(poller);
+	if (READ_ONCE(vhost_blk_poller_blk(poller)->parked)) {
+		vhost_blk_share_leave(poller);
+		vhost_blk_poll_flush(poller, NULL);
 		WRITE_ONCE(poller->nap.napping, false);
 		WRITE_ONCE(poller->awake, false);
 		return;
@@ -294,28 +451,20 @@ static void vhost_blk_poll_run(struct vhost_blk_poller *poller)
 		return;
 	}
 	/* A spin might do instead of naps as well. */
-	if (!poller->awake || (poller->nap.napping && !poller->spin))
+	if (!READ_ONCE(poller->awake) || (poller->nap.napping && !poller->spin))
 		vhost_blk_poll_adapt(poller, now);
-	spin_ns = vhost_blk_poll_ns(poller);
-	WRITE_ONCE(poller->awake, true);
-
-	do {
-		progress = vhost_blk_poll_turn(poller);
-		now = local_clock();
-		if (poller->nap.napping)
-			poller->nap.moved += progress;
-		if (progress)
-			poller->last = now;
-		else if (vhost_blk_poll_rest(poller, now, spin_ns))
-			return;
-		cpu_relax();
-	} while (now < end && !vhost_blk_poll_must_yield());
+	if (vhost_blk_share_join(poller, now) ||
+	    vhost_blk_poll_quantum(poller, now))
+		return;
 	/*
 	 * At the end of a quantum alone the next turn follows at once, and a
 	 * signal that is held stays so.
 	 */
-	if (vhost_blk_poll_must_yield())
-		vhost_blk_poll_flush(poller);
+	if (vhost_blk_poll_must_yield()) {
+		share = vhost_blk_share_lock(poller);
+		vhost_blk_poll_flush(poller, share);
+		vhost_blk_share_unlock(share);
+	}
 	vhost_blk_poll_requeue(poller);
 }
 
@@ -377,7 +526,8 @@ void vhost_blk_poll_park(struct vhost_blk *blk)
 		/* One that naps has not seen that it is parked. */
 		poller = &blk->rings[i]->own;
 		vhost_blk_nap_stop(poller);
-		vhost_blk_poll_flush(poller);
+		vhost_blk_share_leave(poller);
+		vhost_blk_poll_flush(poller, NULL);
 		WRITE_ONCE(poller->awake, false);
 	}
 	/* A timer may have been faster. */
@@ -460,4 +610,8 @@ void vhost_blk_poll_remove(struct vhost_blk_vq *ring)
 
 	lockdep_assert_held(&ring->blk->dev.mutex);
 	WRITE_ONCE(poller->rings, poller->rings & ~BIT_ULL(ring->index));
+	/* Pairs with the barrier in vhost_blk_share_enter(). */
+	smp_mb();
+	if (!poller->rings)
+		vhost_blk_share_leave(poller);
 }

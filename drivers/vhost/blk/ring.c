@@ -36,7 +36,7 @@ static bool vhost_blk_ring_has_avail(struct vhost_blk_vq *ring)
  * vhost_blk_ring_has_work - is it worth to lock the ring and look?
  * @ring:	the ring
  *
- * Context: the ring's worker, no lock held.
+ * Context: the ring's worker or its lead's, no ring's mutex held.
  */
 bool vhost_blk_ring_has_work(struct vhost_blk_vq *ring)
 {
@@ -207,7 +207,7 @@ static unsigned int vhost_blk_ring_finish(struct vhost_blk_vq *ring)
  * vhost_blk_ring_service - complete what is done, fetch a batch, signal if due
  * @ring:	the ring
  *
- * Context: the ring's worker, under a plug, no lock held.
+ * Context: the same, under a plug.
  * Return: how many requests were moved.
  */
 unsigned int vhost_blk_ring_service(struct vhost_blk_vq *ring)
@@ -227,8 +227,12 @@ unsigned int vhost_blk_ring_service(struct vhost_blk_vq *ring)
  * @ring:	the ring
  *
  * vhost_enable_notify() compares the cached available index alone and says
- * false when entries are cached but not consumed: both are looked at.
- * Context: the ring's worker, &vhost_blk_poller.awake is false, no lock held.
+ * false when entries are cached but not consumed: both are looked at. It does not
+ * look at all when notifications are on, as after an attempt to sleep that another
+ * ring thwarted; and whoever is led leaves to the lead what it was notified of. So
+ * they are turned off first.
+ * Context: the ring's worker or its lead's, &vhost_blk_poller.awake is false, no
+ * ring's mutex held.
  * Return: false if there is something to do after all; notifications are off
  * again then.
  */
@@ -243,10 +247,12 @@ bool vhost_blk_ring_idle(struct vhost_blk_vq *ring)
 		if (!vhost_blk_iotlb_ready(ring)) {
 			/* Parked or broken, as a rule. */
 			idle = !vhost_blk_ring_may_fetch(ring);
-		} else if (vhost_enable_notify(&ring->blk->dev, vq) ||
-			   vq->avail_idx != vq->last_avail_idx) {
+		} else {
 			vhost_disable_notify(&ring->blk->dev, vq);
-			idle = false;
+			idle = !vhost_enable_notify(&ring->blk->dev, vq) &&
+			       vq->avail_idx == vq->last_avail_idx;
+			if (!idle)
+				vhost_disable_notify(&ring->blk->dev, vq);
 		}
 	}
 	if (!llist_empty(&ring->done) || (ring->nr_used && !ring->miss &&
@@ -281,7 +287,7 @@ int vhost_blk_ring_settle(struct vhost_blk_vq *ring)
  * @work:	&vhost_blk_vq.drain_work
  *
  * The owner was killed. Its memory is unpinned, but not written any more. Nobody
- * else asks for what comes without an interrupt.
+ * else asks for what comes without an interrupt, nor serves those who were led.
  */
 void vhost_blk_ring_drain_work(struct work_struct *work)
 {
@@ -289,6 +295,7 @@ void vhost_blk_ring_drain_work(struct work_struct *work)
 						 drain_work);
 	bool busy;
 
+	vhost_blk_share_leave(READ_ONCE(ring->poller));
 	mutex_lock(&ring->vq.mutex);
 	vhost_blk_iopoll_ring(ring);
 	vhost_blk_ring_finish(ring);

@@ -17,6 +17,7 @@ static const char * const vhost_blk_stats_names[] = {
 	"write_zeroes_bytes", "iotlb_misses", "zone_commands",
 	"signal_holds", "signals_saved", "hold_misses",
 	"polled", "poll_fallbacks", "prepinned", "disk_errors", "naps",
+	"times_led",
 };
 
 #define VHOST_BLK_NR_STATS	ARRAY_SIZE(vhost_blk_stats_names)
@@ -40,6 +41,7 @@ static void vhost_blk_stats_add(struct vhost_blk_stats *sum,
 	sum->sleeps += READ_ONCE(ring->own.sleeps);
 	sum->requeues += READ_ONCE(ring->own.requeues);
 	sum->naps += READ_ONCE(ring->own.nap.naps);
+	sum->times_led += READ_ONCE(ring->own.times_led);
 }
 
 /**

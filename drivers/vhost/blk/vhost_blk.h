@@ -10,6 +10,7 @@
  *
  *	vhost_dev.mutex		ioctls: configuration, start and stop
  *	vhost_worker.mutex	(vhost core)
+ *	vhost_blk_share.lock	pollers of one process on one CPU, in share.c
  *	vhost_virtqueue.mutex	a ring and its requests
  *
  * A bio's end_io runs in any context, even inside submit_bio() with the ring's
@@ -21,6 +22,7 @@
 #include <linux/bio.h>
 #include <linux/blkdev.h>
 #include <linux/cgroup.h>
+#include <linux/delay.h>
 #include <linux/fs.h>
 #include <linux/hrtimer.h>
 #include <linux/llist.h>
@@ -44,6 +46,8 @@ struct seq_file;
 struct vhost_blk;
 struct vhost_blk_pin;
 struct vhost_blk_req;
+struct vhost_blk_share;
+struct vhost_blk_vm;
 struct vhost_blk_vq;
 
 /**
@@ -228,15 +232,19 @@ struct vhost_blk_nap {
  * @vq:	the virtqueue through which @work is queued
  * @rings:	bit mask of the started rings it serves; written under
  *		&vhost_dev.mutex
- * @awake:	@work runs or is queued, or a timer queues it, so a completion
- *		need not
- * @last:	local_clock() at the last progress; the worker's own, as the
- *		next two
+ * @awake:	@work runs or is queued, or a timer queues it, or it is led, so a
+ *		completion need not
+ * @last:	local_clock() at the last progress, of the lead's if it is led;
+ *		the worker's own, or the lead's, as the next two
  * @spin:	how long to spin after that, ns
  * @limit:	for @spin, ns
  * @nap:	for when it does not spin
+ * @share:	with whom it shares a CPU, while it leads or is led
+ * @led:	on &vhost_blk_share.others
+ * @gave_way:	it has let another run since the last progress; the worker's own
  * @sleeps:	times it went idle
  * @requeues:	times its quantum ended
+ * @times_led:	how often somebody else began to serve its rings
  *
  * Lies in the ring with the lowest index among those that share a worker.
  */
@@ -249,8 +257,35 @@ struct vhost_blk_poller {
 	u64 spin;
 	u64 limit;
 	struct vhost_blk_nap nap;
+	struct vhost_blk_share *share;
+	struct list_head led;
+	bool gave_way;
 	u64 sleeps;
 	u64 requeues;
+	u64 times_led;
+};
+
+/**
+ * struct vhost_blk_share - the pollers of an owner's devices on a CPU
+ * @lock:	protects all of this, and &vhost_blk_poller.share of its pollers;
+ *		between &vhost_worker.mutex and &vhost_virtqueue.mutex
+ * @lead:	the poller that serves the others; NULL: nobody does
+ * @others:	those it serves
+ * @since:	local_clock() when it began to, or they last decided to be led
+ * @prio:	its worker's priority then
+ * @latest:	the poller that was the last to come; may be gone
+ * @seen:	local_clock() when it came
+ * @met:	local_clock() when one came soon after another
+ */
+struct vhost_blk_share {
+	struct mutex lock;	/* outside the rings' */
+	struct vhost_blk_poller *lead;
+	struct list_head others;
+	u64 since;
+	int prio;
+	const void *latest;
+	u64 seen;
+	u64 met;
 };
 
 /**
@@ -344,6 +379,7 @@ struct vhost_blk_vq {
  * struct vhost_blk - an open /dev/vhost-blk
  * @dev:	vhost core's part
  * @owner:	process id of the owner, for traces
+ * @vm:		all devices of the owner
  * @wq:	for what cannot be done without sleeping
  * @parked:	pollers return at once
  * @dying:	the owner is gone, or closes: cut short what takes long
@@ -356,6 +392,7 @@ struct vhost_blk_vq {
 struct vhost_blk {
 	struct vhost_dev dev;
 	pid_t owner;
+	struct vhost_blk_vm *vm;
 	struct workqueue_struct *wq;
 	bool parked;
 	bool dying;
@@ -408,11 +445,74 @@ extern struct workqueue_struct *vhost_blk_drain_wq;
 void vhost_blk_poll_init(struct vhost_blk_vq *ring);
 void vhost_blk_poll_kick(struct vhost_work *work);
 void vhost_blk_poll_queue(struct vhost_blk_poller *poller);
+bool vhost_blk_poll_quiet(struct vhost_blk_poller *poller);
+bool vhost_blk_poll_release(struct vhost_blk_poller *poller);
 void vhost_blk_poll_wake(struct vhost_blk_vq *ring);
 void vhost_blk_poll_park(struct vhost_blk *blk);
 void vhost_blk_poll_unpark(struct vhost_blk *blk);
 void vhost_blk_poll_add(struct vhost_blk_vq *ring);
 void vhost_blk_poll_remove(struct vhost_blk_vq *ring);
+
+/* share.c */
+int vhost_blk_share_open(struct vhost_blk *blk);
+void vhost_blk_share_close(struct vhost_blk *blk);
+bool vhost_blk_share_join(struct vhost_blk_poller *poller, u64 now);
+void vhost_blk_share_leave(struct vhost_blk_poller *poller);
+struct vhost_blk_share *vhost_blk_share_lock_slow(struct vhost_blk_poller *poller);
+bool vhost_blk_share_expects(const struct vhost_blk_share *share, u64 now);
+void vhost_blk_share_end(struct vhost_blk_share *share);
+
+/*
+ * Keep those that @poller leads, which runs in its worker and holds no lock.
+ *
+ * Return: the share that it leads, for vhost_blk_share_unlock(); NULL: none.
+ */
+static inline struct vhost_blk_share *
+vhost_blk_share_lock(struct vhost_blk_poller *poller)
+{
+	return READ_ONCE(poller->share) ? vhost_blk_share_lock_slow(poller) : NULL;
+}
+
+/*
+ * Let others run on this CPU, for as long as it takes to come and be led. Unlike
+ * what yields, who sleeps gets the CPU back soon.
+ */
+static inline void vhost_blk_share_give_way(void)
+{
+	usleep_range(1, 10);
+}
+
+static inline void vhost_blk_share_unlock(struct vhost_blk_share *share)
+{
+	if (share)
+		mutex_unlock(&share->lock);
+}
+
+/* Does @poller, which runs, lead any others? A hint: one may just come or go. */
+static inline bool vhost_blk_share_others(const struct vhost_blk_poller *poller)
+{
+	struct vhost_blk_share *share = READ_ONCE(poller->share);
+
+	return share && !list_empty(&share->others);
+}
+
+/*
+ * Through the pollers of a share that its lead has locked; NULL: there are no
+ * others. Return: the one after @poller, NULL after the last.
+ */
+static inline struct vhost_blk_poller *
+vhost_blk_share_next(const struct vhost_blk_share *share,
+		     struct vhost_blk_poller *poller)
+{
+	struct list_head *next;
+
+	if (!share)
+		return NULL;
+	next = poller == share->lead ? share->others.next : poller->led.next;
+	if (next == &share->others)
+		return NULL;
+	return list_entry(next, struct vhost_blk_poller, led);
+}
 
 /* nap.c */
 void vhost_blk_nap_init(struct vhost_blk_poller *poller);

@@ -256,6 +256,9 @@ struct vhost_blk_limits {
  *			image file, reported; the others never got there
  * @naps:		times the worker slept for a moment without asking for
  *			notifications; not counted in @sleeps
+ * @times_led:		times another worker of the owner's devices, pinned to the
+ *			same single CPU, took over from this ring's worker, until
+ *			there was nothing to do for either, or for 100 ms
  */
 struct vhost_blk_stats {
 	__u32 index;
@@ -292,6 +295,7 @@ struct vhost_blk_stats {
 	__u64 prepinned;
 	__u64 disk_errors;
 	__u64 naps;
+	__u64 times_led;
 };
 
 #define VHOST_BLK_GET_STATS	_IOWR(VHOST_VIRTIO, 0x56, \
