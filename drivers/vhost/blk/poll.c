@@ -280,9 +280,15 @@ static void vhost_blk_poll_requeue(struct vhost_blk_poller *poller)
 	vhost_blk_poll_queue(poller);
 }
 
-/* Nobody looks at the rings for a while: hold no signal. */
-static void vhost_blk_poll_flush(struct vhost_blk_poller *poller,
-				 struct vhost_blk_share *share)
+/**
+ * vhost_blk_poll_flush - nobody looks at the rings for a while: hold no signal
+ * @poller:	whose rings they are
+ * @share:	locked, what @poller leads: the rings of those, too; or NULL
+ *
+ * Context: process, in the owner's address space.
+ */
+void vhost_blk_poll_flush(struct vhost_blk_poller *poller,
+			  struct vhost_blk_share *share)
 {
 	struct vhost_blk_walk walk = vhost_blk_poll_walk(poller, share);
 	struct vhost_blk_vq *ring;
@@ -505,113 +511,4 @@ void vhost_blk_poll_wake(struct vhost_blk_vq *ring)
 		return;
 	if (!vhost_vq_work_queue(poller->vq, &poller->work))
 		queue_work(vhost_blk_drain_wq, &ring->drain_work);
-}
-
-/**
- * vhost_blk_poll_park - let no poller run until vhost_blk_poll_unpark()
- * @blk:	the device
- *
- * Requests that complete meanwhile wait on their rings. Context: process, the
- * owner, &vhost_dev.mutex held.
- */
-void vhost_blk_poll_park(struct vhost_blk *blk)
-{
-	struct vhost_blk_poller *poller;
-	int i;
-
-	lockdep_assert_held(&blk->dev.mutex);
-	WRITE_ONCE(blk->parked, true);
-	vhost_dev_flush(&blk->dev);
-	for (i = 0; i < VHOST_BLK_MAX_RINGS; i++) {
-		/* One that naps has not seen that it is parked. */
-		poller = &blk->rings[i]->own;
-		vhost_blk_nap_stop(poller);
-		vhost_blk_share_leave(poller);
-		vhost_blk_poll_flush(poller, NULL);
-		WRITE_ONCE(poller->awake, false);
-	}
-	/* A timer may have been faster. */
-	vhost_dev_flush(&blk->dev);
-}
-
-/* The ring that lends its poller to all rings of @ring's worker. */
-static struct vhost_blk_vq *vhost_blk_poll_leader(struct vhost_blk_vq *ring)
-{
-	struct vhost_blk *blk = ring->blk;
-	unsigned int i;
-
-	for (i = 0; i < ring->index; i++)
-		if (rcu_access_pointer(blk->vqs[i]->worker) ==
-		    rcu_access_pointer(ring->vq.worker))
-			break;
-	return blk->rings[i];
-}
-
-/**
- * vhost_blk_poll_unpark - find out which poller serves which ring, and resume
- * @blk:	the device, parked or new
- *
- * Context: process, &vhost_dev.mutex held.
- */
-void vhost_blk_poll_unpark(struct vhost_blk *blk)
-{
-	struct vhost_blk_vq *ring;
-	int i;
-
-	lockdep_assert_held(&blk->dev.mutex);
-	for (i = 0; i < VHOST_BLK_MAX_RINGS; i++) {
-		ring = blk->rings[i];
-		ring->own.rings = 0;
-		WRITE_ONCE(ring->poller, &vhost_blk_poll_leader(ring)->own);
-		if (ring->backend)
-			ring->poller->rings |= BIT_ULL(i);
-	}
-	if (vhost_blk_backend_active(blk)) {
-		/*
-		 * A completion that still saw the old poller may queue it on
-		 * the ring's new worker: let that happen while all are parked.
-		 */
-		synchronize_rcu();
-		vhost_dev_flush(&blk->dev);
-	}
-	WRITE_ONCE(blk->parked, false);
-	rcu_read_lock();
-	for (i = 0; i < VHOST_BLK_MAX_RINGS; i++)
-		if (blk->rings[i]->backend)
-			vhost_blk_poll_wake(blk->rings[i]);
-	rcu_read_unlock();
-}
-
-/**
- * vhost_blk_poll_add - a ring was started
- * @ring:	the ring; its backend is set
- *
- * Context: process, &vhost_dev.mutex held.
- */
-void vhost_blk_poll_add(struct vhost_blk_vq *ring)
-{
-	struct vhost_blk_poller *poller = ring->poller;
-
-	lockdep_assert_held(&ring->blk->dev.mutex);
-	WRITE_ONCE(poller->rings, poller->rings | BIT_ULL(ring->index));
-	/* The poller may be past its look at the rings: queue it anyway. */
-	vhost_vq_work_queue(poller->vq, &poller->work);
-}
-
-/**
- * vhost_blk_poll_remove - a ring was stopped and is drained
- * @ring:	the ring
- *
- * Context: process, &vhost_dev.mutex held.
- */
-void vhost_blk_poll_remove(struct vhost_blk_vq *ring)
-{
-	struct vhost_blk_poller *poller = ring->poller;
-
-	lockdep_assert_held(&ring->blk->dev.mutex);
-	WRITE_ONCE(poller->rings, poller->rings & ~BIT_ULL(ring->index));
-	/* Pairs with the barrier in vhost_blk_share_enter(). */
-	smp_mb();
-	if (!poller->rings)
-		vhost_blk_share_leave(poller);
 }

@@ -447,7 +447,11 @@ void vhost_blk_poll_kick(struct vhost_work *work);
 void vhost_blk_poll_queue(struct vhost_blk_poller *poller);
 bool vhost_blk_poll_quiet(struct vhost_blk_poller *poller);
 bool vhost_blk_poll_release(struct vhost_blk_poller *poller);
+void vhost_blk_poll_flush(struct vhost_blk_poller *poller,
+			  struct vhost_blk_share *share);
 void vhost_blk_poll_wake(struct vhost_blk_vq *ring);
+
+/* park.c */
 void vhost_blk_poll_park(struct vhost_blk *blk);
 void vhost_blk_poll_unpark(struct vhost_blk *blk);
 void vhost_blk_poll_add(struct vhost_blk_vq *ring);
