@@ -3,7 +3,6 @@
  * Things that change while requests fly: rings stop and move, memory, eventfds,
  * workers and parameters are replaced, the owner goes or dies.
  */
-#include <signal.h>
 #include <sys/eventfd.h>
 
 #include "suite.h"
@@ -247,48 +246,39 @@ TEST_F(busy, the_device_is_closed)
 	/* by the teardown */
 }
 
+static void busy_owner(FIXTURE_DATA(busy) *self, const FIXTURE_VARIANT(busy) *variant,
+		       struct victim *me)
+{
+	struct vdev d;
+	struct vq *q[2];
+	unsigned int j;
+
+	if (busy_open(&d, variant, 4 << 20))
+		_exit(1);
+	for (j = 0; j < 2; j++) {
+		if (vq_setup(&d, j, RING_SIZE, &q[j]) ||
+		    vq_start(q[j], self->disk.fd) ||
+		    load_start(&self->l[j], q[j], 16, 512, j))
+			_exit(1);
+	}
+	vdev_set_poll(&d, VHOST_BLK_ALL_RINGS, variant->poll_us);
+	victim_at_work(me);
+	for (j = 0;; j = !j)
+		if (vq_wait(q[j], 1000) || load_turn(&self->l[j], q[j], true))
+			_exit(1);
+}
+
 TEST_F_TIMEOUT(busy, the_owner_is_killed_again_and_again, 120)
 {
 	int refs = module_refs("vhost_blk"), disk_refs = module_refs("null_blk");
 	unsigned int i, total = test_scale(10);
-	int ready[2], status;
-	pid_t pid;
-	char c;
+	struct victim owner;
 
 	for (i = 0; i < total; i++) {
-		ASSERT_EQ(0, pipe(ready));
-		pid = fork();
-		ASSERT_LE(0, pid);
-		if (!pid) {
-			struct vdev d;
-			struct vq *q[2];
-			unsigned int j;
-
-			if (busy_open(&d, variant, 4 << 20))
-				_exit(1);
-			for (j = 0; j < 2; j++) {
-				if (vq_setup(&d, j, RING_SIZE, &q[j]) ||
-				    vq_start(q[j], self->disk.fd) ||
-				    load_start(&self->l[j], q[j], 16, 512, j))
-					_exit(1);
-			}
-			vdev_set_poll(&d, VHOST_BLK_ALL_RINGS, variant->poll_us);
-			if (write(ready[1], "r", 1) != 1)
-				_exit(1);
-			for (;;) {
-				for (j = 0; j < 2; j++)
-					if (vq_wait(q[j], 1000) ||
-					    load_turn(&self->l[j], q[j], true))
-						_exit(1);
-			}
-		}
-		close(ready[1]);
-		ASSERT_EQ(1, read(ready[0], &c, 1));
-		close(ready[0]);
-		sleep_ms(i % 7);
-		kill(pid, SIGKILL);
-		ASSERT_EQ(pid, waitpid(pid, &status, 0));
-		ASSERT_TRUE(WIFSIGNALED(status));
+		ASSERT_LE(0, victim_fork(&owner));
+		if (!owner.pid)
+			busy_owner(self, variant, &owner);
+		ASSERT_EQ(0, victim_kill(&owner, i % 7));
 	}
 	EXPECT_EQ(refs, module_refs_settle("vhost_blk", refs, 3000));
 	EXPECT_EQ(disk_refs, module_refs_settle("null_blk", disk_refs, 3000));

@@ -3,8 +3,6 @@
  * The polled queues of a disk: no interrupts, the same data, and nothing left
  * behind when the ring stops or its owner dies.
  */
-#include <signal.h>
-
 #include "suite.h"
 
 #define RING_SIZE	256
@@ -212,35 +210,35 @@ TEST_F(iopoll, stops_and_changes_workers_with_requests_in_flight)
 	EXPECT_LT(0, s.polled);
 }
 
+static void iopoll_owner(FIXTURE_DATA(iopoll) *self, struct victim *me)
+{
+	struct req r[DEPTH];
+	struct vdev d;
+	struct vq *q;
+	unsigned int j;
+
+	if (iopoll_open(&d, &q, self->disk.fd, 0))
+		_exit(1);
+	for (j = 0; j < DEPTH; j++) {
+		req_init(&r[j], VIRTIO_BLK_T_IN, j * 8, 4096);
+		if (req_build(&d.mem, &r[j]))
+			_exit(2);
+	}
+	victim_at_work(me);
+	keep_busy(q, r, DEPTH, ~0U);
+	_exit(3);
+}
+
 TEST_F(iopoll, the_owner_is_killed_with_requests_in_flight)
 {
 	unsigned long i, n = test_scale(50);
-	struct vdev d;
-	struct vq *q;
-	int status;
-	pid_t pid;
+	struct victim owner;
 
 	for (i = 0; i < n; i++) {
-		pid = fork();
-		ASSERT_LE(0, pid);
-		if (!pid) {
-			struct req r[DEPTH];
-			unsigned int j;
-
-			if (iopoll_open(&d, &q, self->disk.fd, 0))
-				_exit(1);
-			for (j = 0; j < DEPTH; j++) {
-				req_init(&r[j], VIRTIO_BLK_T_IN, j * 8, 4096);
-				if (req_build(&d.mem, &r[j]))
-					_exit(2);
-			}
-			keep_busy(q, r, DEPTH, ~0U);
-			_exit(3);
-		}
-		sleep_ms(5 + i % 7 * 10);
-		kill(pid, SIGKILL);
-		ASSERT_EQ(pid, waitpid(pid, &status, 0));
-		ASSERT_TRUE(WIFSIGNALED(status));
+		ASSERT_LE(0, victim_fork(&owner));
+		if (!owner.pid)
+			iopoll_owner(self, &owner);
+		ASSERT_EQ(0, victim_kill(&owner, i % 7 * 10));
 	}
 	/* ours is alive */
 	ASSERT_EQ(0, keep_busy(self->q, self->r, 1, 1));

@@ -4,7 +4,6 @@
  * them, and comes and goes without a request being lost.
  */
 #include <limits.h>
-#include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 
@@ -432,43 +431,35 @@ TEST_F(share, a_device_is_closed_while_the_other_goes_on)
 	share_end(_metadata, self);
 }
 
+static void share_owner(FIXTURE_DATA(share) *self, const FIXTURE_VARIANT(share) *variant,
+			struct victim *me)
+{
+	struct load l[2] = {};
+	struct vdev d[2];
+	struct vq *q[2];
+	unsigned int j;
+
+	for (j = 0; j < 2; j++)
+		if (share_open(&d[j], &q[j], &self->disk, variant, &self->cpu) ||
+		    load_start(&l[j], q[j], DEPTH, 512, j))
+			_exit(1);
+	victim_at_work(me);
+	for (j = 0;; j = !j)
+		if (vq_wait(q[j], 1000) || load_turn(&l[j], q[j], true))
+			_exit(1);
+}
+
 TEST_F_TIMEOUT(share, the_owner_is_killed_again_and_again, 120)
 {
 	int refs = module_refs("vhost_blk"), disk_refs = module_refs("null_blk");
 	unsigned int i, total = test_scale(20);
-	int ready[2], status;
-	pid_t pid;
-	char c;
+	struct victim owner;
 
 	for (i = 0; i < total; i++) {
-		ASSERT_EQ(0, pipe(ready));
-		pid = fork();
-		ASSERT_LE(0, pid);
-		if (!pid) {
-			struct load l[2] = {};
-			struct vdev d[2];
-			struct vq *q[2];
-			unsigned int j;
-
-			for (j = 0; j < 2; j++)
-				if (share_open(&d[j], &q[j], &self->disk, variant,
-					       &self->cpu) ||
-				    load_start(&l[j], q[j], DEPTH, 512, j))
-					_exit(1);
-			if (write(ready[1], "r", 1) != 1)
-				_exit(1);
-			for (j = 0;; j = !j)
-				if (vq_wait(q[j], 1000) ||
-				    load_turn(&l[j], q[j], true))
-					_exit(1);
-		}
-		close(ready[1]);
-		ASSERT_EQ(1, read(ready[0], &c, 1));
-		close(ready[0]);
-		sleep_ms(i % 7);
-		kill(pid, SIGKILL);
-		ASSERT_EQ(pid, waitpid(pid, &status, 0));
-		ASSERT_TRUE(WIFSIGNALED(status));
+		ASSERT_LE(0, victim_fork(&owner));
+		if (!owner.pid)
+			share_owner(self, variant, &owner);
+		ASSERT_EQ(0, victim_kill(&owner, i % 7));
 	}
 	EXPECT_EQ(refs, module_refs_settle("vhost_blk", refs, 3000));
 	EXPECT_EQ(disk_refs, module_refs_settle("null_blk", disk_refs, 3000));

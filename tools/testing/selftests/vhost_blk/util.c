@@ -2,11 +2,13 @@
 /* Odds and ends of the vhost-blk tests: random data, time, /proc and /sys. */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/klog.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -246,6 +248,42 @@ int split_cpus(pid_t tid, cpu_set_t *one)
 	    sched_setaffinity(tid, sizeof(*one), one))
 		return -errno;
 	return 0;
+}
+
+bool machine_slow(void)
+{
+	const char *slow = getenv("KSFT_MACHINE_SLOW");
+
+	return slow && *slow;
+}
+
+pid_t victim_fork(struct victim *v)
+{
+	if (pipe(v->ready))
+		return -1;
+	v->pid = fork();
+	close(v->ready[!!v->pid]);
+	return v->pid;
+}
+
+void victim_at_work(struct victim *v)
+{
+	if (write(v->ready[1], "r", 1) != 1)
+		_exit(1);
+}
+
+int victim_kill(struct victim *v, unsigned int ms)
+{
+	int status;
+	char c;
+
+	if (read(v->ready[0], &c, 1) == 1)
+		sleep_ms(ms);
+	close(v->ready[0]);
+	kill(v->pid, SIGKILL);
+	if (waitpid(v->pid, &status, 0) != v->pid)
+		return -errno;
+	return WIFSIGNALED(status) ? 0 : -ECHILD;
 }
 
 static void *burn(void *arg)

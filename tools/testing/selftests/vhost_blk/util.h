@@ -50,6 +50,24 @@ struct burner {
 int burner_start(struct burner *b, const cpu_set_t *cpu);
 void burner_stop(struct burner *b);
 
+/* Does the kernel check itself so much that what takes long elsewhere does not here? */
+bool machine_slow(void);
+
+/*
+ * A process that is killed at work. In the child victim_fork() returns 0; the child
+ * says when it is at work, and does not return.
+ */
+struct victim {
+	pid_t pid;
+	int ready[2];
+};
+
+pid_t victim_fork(struct victim *v);
+void victim_at_work(struct victim *v);
+
+/* Kill it @ms after it began to work. Return: 0; -ECHILD if it had ended by itself. */
+int victim_kill(struct victim *v, unsigned int ms);
+
 /* References to a module; -1 if it is built in or not loaded. */
 int module_refs(const char *name);
 
