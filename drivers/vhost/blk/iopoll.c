@@ -77,14 +77,16 @@ blk_opf_t vhost_blk_iopoll_add(struct vhost_blk_req *req)
  * @bio:	that has ended
  *
  * No tag was left, or it would have to be split, or the disk has lost its polled
- * queues. The block layer may have taken REQ_POLLED away.
+ * queues; if that happens while a request is on its way to one, nvme_queue_rq() fails
+ * it like any error. The block layer may have taken REQ_POLLED away.
  * Context: any.
  */
 bool vhost_blk_iopoll_refused(const struct bio *bio)
 {
 	return bio->bi_opf & REQ_NOWAIT &&
 	       (bio->bi_status == BLK_STS_AGAIN ||
-		bio->bi_status == BLK_STS_NOTSUPP);
+		bio->bi_status == BLK_STS_NOTSUPP ||
+		bio->bi_status == BLK_STS_IOERR);
 }
 
 /**

@@ -8,6 +8,8 @@
 #define RING_SIZE	256
 #define DEPTH		32
 #define POLL_US		500000
+#define NVME_QUEUES	"/sys/module/nvme/parameters/poll_queues"
+#define NVME_RESET	"/sys/class/nvme/nvme0/reset_controller"
 
 FIXTURE(iopoll) {
 	struct vdev d;
@@ -42,10 +44,18 @@ FIXTURE_SETUP(iopoll)
 	ASSERT_EQ(0, reads_build(&self->d.mem, self->r, DEPTH, 4096));
 }
 
+/* Reset the controller, which has that many polled queues then. */
+static int nvme_reset(unsigned int polled_queues)
+{
+	return run("echo %u >" NVME_QUEUES " && echo 1 >" NVME_RESET, polled_queues);
+}
+
 FIXTURE_TEARDOWN(iopoll)
 {
 	reads_free(self->r, DEPTH);
 	vdev_close(&self->d);
+	if (blkdev_attr(&self->disk, "queue/io_poll") == 0)
+		EXPECT_EQ(0, nvme_reset(1));
 	blkdev_close(&self->disk);
 	EXPECT_BASELINE(self->before);
 }
@@ -208,6 +218,92 @@ TEST_F(iopoll, stops_and_changes_workers_with_requests_in_flight)
 		ASSERT_EQ(0, vq_start(self->q, self->disk.fd));
 	}
 	EXPECT_LT(0, s.polled);
+}
+
+#define TRACEFS		"/sys/kernel/tracing"
+#define TRACE_DIR	TRACEFS "/instances/vhost-blk-test"
+
+/* How often @function was traced. */
+static int traced(const char *function)
+{
+	FILE *f = fopen(TRACE_DIR "/trace", "re");
+	char line[512], name[64];
+	int n = 0;
+
+	if (!f)
+		return -errno;
+	snprintf(name, sizeof(name), ": %s <-", function);
+	while (fgets(line, sizeof(line), f))
+		n += !!strstr(line, name);
+	fclose(f);
+	return n;
+}
+
+/* A batch is handed to the driver in one call, not request by request. */
+TEST_F(iopoll, a_batch_reaches_the_driver_at_once)
+{
+	struct vhost_blk_stats s;
+	int batches, single;
+
+	run("mountpoint -q " TRACEFS " || mount -t tracefs t " TRACEFS);
+	if (run("mkdir " TRACE_DIR " && echo 'nvme_queue_rq nvme_queue_rqs' >" TRACE_DIR
+		"/set_ftrace_filter && echo function >" TRACE_DIR "/current_tracer"))
+		SKIP(return, "needs the function tracer");
+	ASSERT_EQ(0, keep_busy(self->q, self->r, DEPTH, 50 * DEPTH));
+	EXPECT_EQ(0, run("echo 0 >" TRACE_DIR "/tracing_on"));
+	batches = traced("nvme_queue_rqs");
+	single = traced("nvme_queue_rq");
+	run("rmdir " TRACE_DIR);
+	ASSERT_EQ(0, vdev_stats(&self->d, 0, &s));
+	TH_LOG("%llu requests: %d calls of nvme_queue_rqs(), %d of nvme_queue_rq()",
+	       s.reads, batches, single);
+	EXPECT_LT(0, batches);
+	EXPECT_GT(50 * DEPTH, batches);
+	EXPECT_EQ(0, single);
+}
+
+struct reset {
+	pthread_t thread;
+	unsigned int polled_queues;
+	int err;
+	bool done;
+};
+
+static void *reset_soon(void *arg)
+{
+	struct reset *r = arg;
+
+	sleep_ms(50);
+	r->err = nvme_reset(r->polled_queues);
+	__atomic_store_n(&r->done, true, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+/* The disk loses its polled queues in use, and gets them back: no request fails. */
+TEST_F(iopoll, goes_on_without_polled_queues)
+{
+	struct vhost_blk_stats a, b;
+	struct reset r;
+	int i, err;
+
+	for (i = 0; i < 4; i++) {
+		r = (struct reset){ .polled_queues = i % 2 };
+		ASSERT_EQ(0, pthread_create(&r.thread, NULL, reset_soon, &r));
+		do
+			err = keep_busy(self->q, self->r, DEPTH, 500);
+		while (!err && !__atomic_load_n(&r.done, __ATOMIC_ACQUIRE));
+		pthread_join(r.thread, NULL);
+		ASSERT_EQ(0, err);
+		ASSERT_EQ(0, r.err);
+		ASSERT_EQ(i % 2, blkdev_attr(&self->disk, "queue/io_poll"));
+		ASSERT_EQ(0, vdev_stats(&self->d, 0, &a));
+		ASSERT_EQ(0, keep_busy(self->q, self->r, DEPTH, 500));
+		ASSERT_EQ(0, vdev_stats(&self->d, 0, &b));
+		EXPECT_EQ(500, b.reads - a.reads);
+		EXPECT_EQ(i % 2 ? 500 : 0, b.polled - a.polled);
+		TH_LOG("%d polled queues: %llu requests polled for, %llu submitted again",
+		       i % 2, b.polled - a.polled, b.poll_fallbacks);
+	}
 }
 
 static void iopoll_owner(FIXTURE_DATA(iopoll) *self, struct victim *me)
