@@ -10,6 +10,12 @@ configuration() {
 	no_disk nullb4k
 }
 
+settings() {
+	tap $((3 + ($(nproc) > 1))) "all settings were tried" < <("$here/settings" /dev/nullb0 /dev/nullb1 2>&1)
+	[ "$(cat /sys/module/vhost_blk/refcnt)" = 0 ]
+	result $? "the module is not in use after that"
+}
+
 # direct_io DIRECTORY: a filesystem that can do it, with room for image files.
 direct_io() {
 	mkdir -p "$1"

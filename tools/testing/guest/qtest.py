@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """A virtio-blk driver that needs no guest: it drives a QEMU without a CPU through
 QEMU's test protocol (-accel qtest), one access at a time."""
+import glob
 import json
 import os
 import re
@@ -19,7 +20,7 @@ ECAM = 0xb0000000               # PCI configuration, in memory
 ACKNOWLEDGE, DRIVER, DRIVER_OK, FEATURES_OK, NEEDS_RESET = 1, 2, 4, 8, 0x40
 VERSION_1 = 1 << 32
 READ, WRITE, FLUSH, GET_ID = 0, 1, 4, 8
-RING = 0x100000                 # guest memory: ring N has 64 KiB here
+RING = 0x100000                 # guest memory: each ring has 64 KiB here, each disk 16 rings
 BUFFER = 0x800000               # a request's header, status and data
 QUEUE_SIZE = 64
 
@@ -43,6 +44,19 @@ def until(what, true, seconds=20):
         if time.monotonic() > end:
             raise Failed('%s: not within %d s' % (what, seconds))
         time.sleep(0.05)
+
+
+def instances():
+    """Each open /dev/vhost-blk: the process, and what the module has counted."""
+    for path in glob.glob('/proc/[0-9]*/fd/*'):
+        try:
+            if os.readlink(path) == '/dev/vhost-blk':
+                with open(path.replace('/fd/', '/fdinfo/'), encoding='ascii') as info:
+                    yield int(path.split('/')[2]), {
+                        k.rstrip(':'): int(v) for k, v in
+                        (line.split()[:2] for line in info) if v.isdigit()}
+        except OSError:
+            pass
 
 
 class Channel:
@@ -71,8 +85,8 @@ class Channel:
 
 
 class Machine:
-    """A QEMU with disks: pairs of a -device and a block node."""
-    def __init__(self, *disks, args=()):
+    """A QEMU with disks: pairs of a -device and a block node; a command that starts it."""
+    def __init__(self, *disks, args=(), starter=()):
         self.dir = tempfile.TemporaryDirectory(prefix='qtest.')
         self.test = Channel(self.dir.name + '/test')
         self.qmp = Channel(self.dir.name + '/qmp')
@@ -84,7 +98,7 @@ class Machine:
             args += ['-blockdev', json.dumps(dict({'node-name': 'node-' + name}, **node)),
                      '-device', '%s,drive=node-%s,id=%s,addr=%x' % (device, name, name, SLOT + i)]
         self.process = subprocess.Popen(
-            [QEMU, '-L', os.path.join(OUT, 'qemu/share/qemu'), '-L', '/usr/share/qemu',
+            [*starter, QEMU, '-L', os.path.join(OUT, 'qemu/share/qemu'), '-L', '/usr/share/qemu',
              '-L', '/usr/share/seabios', '-M', 'q35', '-m', '64M', '-nodefaults',
              '-display', 'none', '-accel', 'qtest', '-qtest-log', '/dev/null',
              '-qtest', 'unix:%s/test' % self.dir.name,
@@ -215,6 +229,7 @@ class Disk:
     def __init__(self, machine, number=0):
         self.machine = machine
         self.pci = Pci(machine, number)
+        self.rings = RING + number * 0x100000
         self.used = {}
 
     def common(self, offset, size, value=None):
@@ -257,7 +272,7 @@ class Disk:
         self.common(20, 1, ACKNOWLEDGE | DRIVER | FEATURES_OK | DRIVER_OK)
 
     def ring(self, queue):
-        base = RING + queue * 0x10000
+        base = self.rings + queue * 0x10000
         self.machine.write(base, bytes(0x4000))
         self.common(22, 2, queue)
         self.common(24, 2, QUEUE_SIZE)
@@ -269,7 +284,7 @@ class Disk:
 
     def post(self, queue, head, index=None):
         """Make HEAD available, and say so."""
-        base = RING + queue * 0x10000 + 0x1000
+        base = self.rings + queue * 0x10000 + 0x1000
         now = self.used[queue]
         self.machine.put(base + 4 + now % QUEUE_SIZE * 2, 2, head)
         self.machine.put(base + 2, 2, (now + 1 if index is None else index) & 0xffff)
@@ -279,7 +294,7 @@ class Disk:
 
     def request(self, kind, sector=0, data=b'', length=0, queue=0):
         """One request: its status and, if it reads, its data."""
-        machine, base = self.machine, RING + queue * 0x10000
+        machine, base = self.machine, self.rings + queue * 0x10000
         size = len(data) or length
         machine.write(BUFFER, struct.pack('<IIQ', kind, 0, sector) + b'\xff')
         chain = [(BUFFER, 16, 0)]
