@@ -283,7 +283,7 @@ int victim_kill(struct victim *v, unsigned int ms)
 	kill(v->pid, SIGKILL);
 	if (waitpid(v->pid, &status, 0) != v->pid)
 		return -errno;
-	return WIFSIGNALED(status) ? 0 : -ECHILD;
+	return WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL ? 0 : -ECHILD;
 }
 
 static void *burn(void *arg)
