@@ -38,7 +38,7 @@ class Monitor:
             raise Failed('QEMU has gone: ' + what)
         message = json.loads(line)
         if 'event' in message:
-            self.events.append(message['event'])
+            self.events.append(message)
         return message
 
     def call(self, command, **arguments):
@@ -52,10 +52,14 @@ class Monitor:
             if 'return' in answer:
                 return answer['return']
 
-    def wait(self, event):
-        while event not in self.events:
+    def wait(self, event, **data):
+        """Wait for an event with this data, and forget it and all before it."""
+        while True:
+            while self.events:
+                seen = self.events.pop(0)
+                if seen['event'] == event and data.items() <= seen.get('data', {}).items():
+                    return
             self.message(event)
-        self.events.remove(event)
 
 
 DISK = '/machine/peripheral/vda'
