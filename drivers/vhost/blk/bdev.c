@@ -105,6 +105,7 @@ static void vhost_blk_bdev_submit(struct vhost_blk_req *req, blk_opf_t opf)
 	sector_t sector = req->sector;
 	unsigned int nr;
 	struct bio *bio;
+	bool poll;
 
 	if (!vhost_blk_bdev_alloc_more(req, nr_bios - 1)) {
 		vhost_blk_req_fail(req, VIRTIO_BLK_S_IOERR);
@@ -112,13 +113,14 @@ static void vhost_blk_bdev_submit(struct vhost_blk_req *req, blk_opf_t opf)
 	}
 	atomic_set(&req->pending, nr_bios);
 	/* A FUA write may become several requests, not all of which are polled. */
-	if (READ_ONCE(req->ring->poller->spin) && nr_bios == 1 && !req->again &&
-	    !(opf & REQ_FUA))
-		opf |= vhost_blk_iopoll_add(req);
+	poll = READ_ONCE(req->ring->poller->spin) && nr_bios == 1 &&
+	       !req->again && !(opf & REQ_FUA);
 	req->again = false;
 	for (bio = &req->bio; left; vecs += nr, left -= nr) {
 		nr = min(left, BIO_MAX_VECS);
 		sector = vhost_blk_bdev_fill(bio, req, sector, vecs, nr, opf);
+		if (poll)
+			vhost_blk_iopoll_add(req);
 		submit_bio(bio);
 		bio = &req->more[req->nr_bios++];
 	}

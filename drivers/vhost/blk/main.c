@@ -77,6 +77,7 @@ static int vhost_blk_alloc_parts(struct vhost_blk *blk)
 		ring->config.flags = VHOST_BLK_CONFIG_WRITEBACK;
 		init_llist_head(&ring->done);
 		INIT_LIST_HEAD(&ring->polled);
+		INIT_DELAYED_WORK(&ring->iopoll_work, vhost_blk_iopoll_look);
 		INIT_WORK(&ring->drain_work, vhost_blk_ring_drain_work);
 		init_waitqueue_head(&ring->drained);
 		vhost_blk_poll_init(ring);
@@ -392,7 +393,8 @@ static int __init vhost_blk_init(void)
 {
 	int ret;
 
-	vhost_blk_drain_wq = alloc_workqueue("vhost-blk-drain", WQ_UNBOUND, 0);
+	vhost_blk_drain_wq = alloc_workqueue("vhost-blk-drain",
+					     WQ_UNBOUND | WQ_MEM_RECLAIM, 0);
 	if (!vhost_blk_drain_wq)
 		return -ENOMEM;
 	ret = vhost_blk_map_init();

@@ -329,6 +329,8 @@ struct vhost_blk_signal {
  * @nr_used:	of @heads
  * @done:	requests that the backend is through with
  * @polled:	requests that the disk has to be asked about
+ * @iopoll_work: looks whether they are at a standstill, now and then
+ * @polled_seen: &vhost_blk_stats.polled when it looked last
  * @drain_work:	completes them when there is no worker any more
  * @drained:	woken when @inflight becomes 0
  * @inflight:	requests that are busy, but for those in @heads
@@ -357,6 +359,8 @@ struct vhost_blk_vq {
 	struct vring_used_elem *heads;
 	struct llist_head done;
 	struct list_head polled;
+	struct delayed_work iopoll_work;
+	u64 polled_seen;
 	struct work_struct drain_work;
 	wait_queue_head_t drained;
 	unsigned int nr_used;
@@ -579,14 +583,15 @@ int vhost_blk_bdev_open(struct vhost_blk_backend *backend);
 
 /* iopoll.c */
 bool vhost_blk_iopoll_capable(struct block_device *bdev);
-blk_opf_t vhost_blk_iopoll_add(struct vhost_blk_req *req);
+void vhost_blk_iopoll_add(struct vhost_blk_req *req);
 bool vhost_blk_iopoll_refused(const struct bio *bio);
 void vhost_blk_iopoll_ring(struct vhost_blk_vq *ring);
+void vhost_blk_iopoll_look(struct work_struct *work);
 
 /* Is the ring waiting for completions that come without an interrupt? */
 static inline bool vhost_blk_iopoll_busy(const struct vhost_blk_vq *ring)
 {
-	return !list_empty(&ring->polled);
+	return !list_empty_careful(&ring->polled);
 }
 
 /* A request is completed, or was refused. Was it polled for? */
