@@ -58,6 +58,7 @@ soak:
 soak-guest: module-stock qemu
 	@COUNT=50000 PARTS="bad_input configuration changes hostile lifecycle use_disk boot hand_over \
 		hand_over_iommu behind_iommu zoned fio_runs use_disk@7.3 boot@7.3 fio_runs@7.3" tools/vm/guest-test
+	@CPUS=2 PARTS="bad_input settings" tools/vm/guest-test
 
 soak-load: module-stock
 	@VHOST_BLK_TEST_SECONDS=600 tools/testing/run-selftests load

@@ -10,6 +10,10 @@
 #define POLL_US		500000
 #define NVME_QUEUES	"/sys/module/nvme/parameters/poll_queues"
 #define NVME_RESET	"/sys/class/nvme/nvme0/reset_controller"
+/* Reset the controller, which has that many polled queues then. */
+#define SET_POLLED(n)	"echo " #n " >" NVME_QUEUES " && echo 1 >" NVME_RESET
+#define TRACEFS		"/sys/kernel/tracing"
+#define TRACE_DIR	TRACEFS "/instances/vhost-blk-test"
 
 FIXTURE(iopoll) {
 	struct vdev d;
@@ -44,18 +48,13 @@ FIXTURE_SETUP(iopoll)
 	ASSERT_EQ(0, reads_build(&self->d.mem, self->r, DEPTH, 4096));
 }
 
-/* Reset the controller, which has that many polled queues then. */
-static int nvme_reset(unsigned int polled_queues)
-{
-	return run("echo %u >" NVME_QUEUES " && echo 1 >" NVME_RESET, polled_queues);
-}
-
 FIXTURE_TEARDOWN(iopoll)
 {
 	reads_free(self->r, DEPTH);
 	vdev_close(&self->d);
 	if (blkdev_attr(&self->disk, "queue/io_poll") == 0)
-		EXPECT_EQ(0, nvme_reset(1));
+		EXPECT_EQ(0, run(SET_POLLED(1)));
+	run("rmdir " TRACE_DIR);
 	blkdev_close(&self->disk);
 	EXPECT_BASELINE(self->before);
 }
@@ -220,8 +219,6 @@ TEST_F(iopoll, stops_and_changes_workers_with_requests_in_flight)
 	EXPECT_LT(0, s.polled);
 }
 
-#define TRACEFS		"/sys/kernel/tracing"
-#define TRACE_DIR	TRACEFS "/instances/vhost-blk-test"
 
 /* How often @function was traced. */
 static int traced(const char *function)
@@ -295,8 +292,6 @@ static int under_load(FIXTURE_DATA(iopoll) *self, struct req *r, const char *com
 	pthread_join(b.thread, NULL);
 	return err ? err : b.err;
 }
-
-#define SET_POLLED(n)	"echo " #n " >" NVME_QUEUES " && echo 1 >" NVME_RESET
 
 /* The disk loses its polled queues with requests in flight, and gets them back so. */
 TEST_F(iopoll, goes_on_without_polled_queues)
