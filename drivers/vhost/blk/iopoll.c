@@ -66,9 +66,8 @@ static bool vhost_blk_iopoll_wanted(const struct vhost_blk_vq *ring)
 
 static void vhost_blk_iopoll_look_later(struct vhost_blk_vq *ring)
 {
-	if (!delayed_work_pending(&ring->iopoll_work))
-		queue_delayed_work(vhost_blk_drain_wq, &ring->iopoll_work,
-				   VHOST_BLK_IOPOLL_LOOK);
+	queue_delayed_work(vhost_blk_drain_wq, &ring->iopoll_work,
+			   VHOST_BLK_IOPOLL_LOOK);
 }
 
 /**
@@ -80,13 +79,18 @@ static void vhost_blk_iopoll_look_later(struct vhost_blk_vq *ring)
  */
 void vhost_blk_iopoll_add(struct vhost_blk_req *req)
 {
-	if (!vhost_blk_iopoll_wanted(req->ring))
+	struct vhost_blk_vq *ring = req->ring;
+	bool first = list_empty(&ring->polled);
+
+	if (!vhost_blk_iopoll_wanted(ring))
 		return;
 	req->bio.bi_opf |= REQ_POLLED | REQ_NOWAIT | REQ_NOMERGE;
-	/* The cookie of an earlier bio is gone. Pairs with list_empty_careful(). */
+	/* No cookie of an earlier bio. Pairs with vhost_blk_iopoll_ask(). */
 	smp_wmb();
-	list_add_tail(&req->polled, &req->ring->polled);
-	vhost_blk_iopoll_look_later(req->ring);
+	list_add_tail(&req->polled, &ring->polled);
+	/* Not before: one that runs at this moment may have found nothing. */
+	if (first)
+		vhost_blk_iopoll_look_later(ring);
 }
 
 /**
@@ -106,23 +110,25 @@ bool vhost_blk_iopoll_refused(const struct bio *bio)
 		bio->bi_status == BLK_STS_IOERR);
 }
 
+static struct percpu_ref *vhost_blk_iopoll_usage(const struct vhost_blk_vq *ring)
+{
+	return &bdev_get_queue(ring->backend->bdev)->q_usage_counter;
+}
+
 /*
- * Ask the disk for a request, if it has not ended: its queue may be gone then. A
- * queue that goes is frozen before, so as long as the request has not ended, it is
- * there; and the RCU read section has as much to say about what happens right after
- * the look as it has in iocb_bio_iopoll().
+ * Ask the disk for a request, if it has not ended: then it holds a reference to the
+ * disk's queue, so that does not change, and the caller's keeps it as it is.
  */
 static bool vhost_blk_iopoll_ask(struct vhost_blk_req *req,
 				 struct io_comp_batch *iob)
 {
-	bool ask;
-
-	rcu_read_lock();
-	ask = atomic_read(&req->pending) && !list_empty_careful(&req->polled);
-	if (ask)
-		bio_poll(&req->bio, iob, BLK_POLL_ONESHOT);
-	rcu_read_unlock();
-	return ask;
+	/* In this order: its list tells of the bio that is there now, or an older one. */
+	if (!atomic_read_acquire(&req->pending) || list_empty(&req->polled))
+		return false;
+	/* Pairs with smp_wmb() in vhost_blk_iopoll_add(). */
+	smp_rmb();
+	bio_poll(&req->bio, iob, BLK_POLL_ONESHOT);
+	return true;
 }
 
 /**
@@ -139,11 +145,15 @@ void vhost_blk_iopoll_ring(struct vhost_blk_vq *ring)
 	struct vhost_blk_req *req;
 
 	lockdep_assert_held(&ring->vq.mutex);
+	if (!vhost_blk_iopoll_busy(ring) ||
+	    !percpu_ref_tryget(vhost_blk_iopoll_usage(ring)))
+		return;
 	list_for_each_entry(req, &ring->polled, polled)
 		if (vhost_blk_iopoll_ask(req, &iob))
 			break;
 	if (iob.complete)
 		iob.complete(&iob);
+	percpu_ref_put(vhost_blk_iopoll_usage(ring));
 }
 
 /* Ask for every one, as they may be in several queues. */
@@ -152,10 +162,13 @@ static void vhost_blk_iopoll_all(struct vhost_blk_vq *ring)
 	DEFINE_IO_COMP_BATCH(iob);
 	unsigned int i;
 
+	if (!percpu_ref_tryget(vhost_blk_iopoll_usage(ring)))
+		return;
 	for (i = 0; i < ring->vq.num; i++)
 		vhost_blk_iopoll_ask(&ring->reqs[i], &iob);
 	if (iob.complete)
 		iob.complete(&iob);
+	percpu_ref_put(vhost_blk_iopoll_usage(ring));
 }
 
 /**

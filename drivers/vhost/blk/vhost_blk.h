@@ -591,7 +591,7 @@ void vhost_blk_iopoll_look(struct work_struct *work);
 /* Is the ring waiting for completions that come without an interrupt? */
 static inline bool vhost_blk_iopoll_busy(const struct vhost_blk_vq *ring)
 {
-	return !list_empty_careful(&ring->polled);
+	return !list_empty(&ring->polled);
 }
 
 /* A request is completed, or was refused. Was it polled for? */

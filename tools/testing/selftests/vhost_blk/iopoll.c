@@ -54,6 +54,8 @@ FIXTURE_TEARDOWN(iopoll)
 	vdev_close(&self->d);
 	if (blkdev_attr(&self->disk, "queue/io_poll") == 0)
 		EXPECT_EQ(0, run(SET_POLLED(1)));
+	run("cd /sys/block/%s/queue && echo mq-deadline >scheduler && echo none >scheduler",
+	    self->disk.name);
 	run("rmdir " TRACE_DIR);
 	blkdev_close(&self->disk);
 	EXPECT_BASELINE(self->before);
@@ -219,7 +221,6 @@ TEST_F(iopoll, stops_and_changes_workers_with_requests_in_flight)
 	EXPECT_LT(0, s.polled);
 }
 
-
 /* How often @function was traced. */
 static int traced(const char *function)
 {
@@ -260,7 +261,7 @@ TEST_F(iopoll, a_batch_reaches_the_driver_at_once)
 	EXPECT_EQ(0, single);
 }
 
-/* Something done to the disk, on another CPU, with requests in flight. */
+/* Something done to the disk by another thread, with requests in flight. */
 struct blow {
 	const char *command;
 	pthread_t thread;
@@ -278,17 +279,26 @@ static void *strike(void *arg)
 	return NULL;
 }
 
-/* Keep the disk busy until that is over; no request may fail or take long. */
-static int under_load(FIXTURE_DATA(iopoll) *self, struct req *r, const char *command)
+/*
+ * Keep the disk busy until that is over; no request may fail. Tell how long the
+ * longest took, ns, with those that came before it.
+ */
+static int under_load(FIXTURE_DATA(iopoll) *self, struct req *r, const char *command,
+		      uint64_t *longest)
 {
 	struct blow b = { .command = command };
 	int err = pthread_create(&b.thread, NULL, strike, &b);
+	uint64_t ns;
 
 	if (err)
 		return -err;
-	do
-		err = keep_busy(self->q, r, DEPTH, 500);
-	while (!err && !__atomic_load_n(&b.done, __ATOMIC_ACQUIRE));
+	do {
+		ns = now_ns();
+		err = keep_busy(self->q, r, DEPTH, DEPTH);
+		ns = now_ns() - ns;
+		if (ns > *longest)
+			*longest = ns;
+	} while (!err && !__atomic_load_n(&b.done, __ATOMIC_ACQUIRE));
 	pthread_join(b.thread, NULL);
 	return err ? err : b.err;
 }
@@ -297,10 +307,11 @@ static int under_load(FIXTURE_DATA(iopoll) *self, struct req *r, const char *com
 TEST_F(iopoll, goes_on_without_polled_queues)
 {
 	struct vhost_blk_stats a, b;
+	uint64_t ns = 0;
 	int i;
 
 	for (i = 0; i < 6; i++) {
-		ASSERT_EQ(0, under_load(self, self->r, SET_POLLED(0)));
+		ASSERT_EQ(0, under_load(self, self->r, SET_POLLED(0), &ns));
 		ASSERT_EQ(0, blkdev_attr(&self->disk, "queue/io_poll"));
 		ASSERT_EQ(0, vdev_stats(&self->d, 0, &a));
 		ASSERT_EQ(0, keep_busy(self->q, self->r, DEPTH, 500));
@@ -309,7 +320,7 @@ TEST_F(iopoll, goes_on_without_polled_queues)
 		EXPECT_EQ(a.polled, b.polled);
 		TH_LOG("%llu requests were submitted again", b.poll_fallbacks);
 
-		ASSERT_EQ(0, under_load(self, self->r, SET_POLLED(1)));
+		ASSERT_EQ(0, under_load(self, self->r, SET_POLLED(1), &ns));
 		ASSERT_EQ(1, blkdev_attr(&self->disk, "queue/io_poll"));
 		ASSERT_EQ(0, vdev_stats(&self->d, 0, &a));
 		ASSERT_EQ(0, keep_busy(self->q, self->r, DEPTH, 500));
@@ -334,8 +345,10 @@ TEST_F(iopoll, a_frozen_queue_does_not_wait_for_us)
 		"echo none >/sys/block/%1$s/queue/scheduler",
 	};
 	unsigned long i, n = test_scale(16);
-	char command[256];
+	struct vhost_blk_stats a, b;
+	uint64_t reset = 0, ns = 0;
 	struct req r[DEPTH];
+	char command[256];
 	int j;
 
 	for (j = 0; j < DEPTH; j++) {
@@ -344,12 +357,19 @@ TEST_F(iopoll, a_frozen_queue_does_not_wait_for_us)
 		ASSERT_EQ(0, req_build(&self->d.mem, &r[j]));
 	}
 	for (i = 0; i < n; i++) {
+		ASSERT_EQ(1, blkdev_attr(&self->disk, "queue/io_poll"));
+		ASSERT_EQ(0, vdev_stats(&self->d, 0, &a));
 		snprintf(command, sizeof(command), blows[i % ARRAY_SIZE(blows)],
 			 self->disk.name);
-		ASSERT_EQ(0, under_load(self, r, command)) {
+		ASSERT_EQ(0, under_load(self, r, command,
+					i % ARRAY_SIZE(blows) ? &ns : &reset)) {
 			TH_LOG("%lu: %s", i, command);
 		}
+		ASSERT_EQ(0, vdev_stats(&self->d, 0, &b));
+		EXPECT_LT(a.polled, b.polled);
 	}
+	TH_LOG("a batch took %llu ms at most, %llu with resets", ns / 1000000ULL,
+	       reset / 1000000ULL);
 	reads_free(r, DEPTH);
 }
 
