@@ -56,12 +56,15 @@ def draw(runs, found, results, native):
     plt.rcParams['svg.hashsalt'] = 'vhost-blk'
 
     def relative(contender, cell):
-        mine = runs.rate('ours-poll', cell)
-        return runs.rate(contender.name, cell) / mine if (contender.name, cell) in runs.iops else 0
+        # ONLY may leave out ours.
+        if not {(contender.name, cell), ('ours-poll', cell)} <= set(runs.iops):
+            return 0
+        return runs.rate(contender.name, cell) / runs.rate('ours-poll', cell)
 
     def cpu(contender, cell):
         per = runs.per_io(contender.name, cell)
         return per['cpu'] * 1e6 if per else 0
+
     def p99(contender, cell):
         found = [lat['p99'] for lat in runs.latency[contender.name, cell] if 'p99' in lat]
         return sum(found) / len(found) if found else 0

@@ -4,6 +4,7 @@ import collections
 import json
 import os
 import shlex
+import sys
 import zlib
 
 WORK = '/run/tmp' if os.path.isdir('/run/tmp') else '/tmp'
@@ -186,7 +187,14 @@ def contenders():
         found.append(Contender(name, 'ours', 'vhost-blk, ' + properties,
                                ours(**{k: value(k, v) for k, _, v in pairs})))
     only = os.environ.get('ONLY')
-    return [c for c in found if not only or c.name in only.split(',')]
+    if not only:
+        return found
+    only = only.split(',')
+    unknown = set(only) - {c.name for c in found}
+    if unknown:
+        sys.exit('bench: ONLY names nobody here: %s (there are %s)' % (
+            ', '.join(sorted(unknown)), ', '.join(c.name for c in found)))
+    return [c for c in found if c.name in only]
 
 
 def cell(phase, rw, bs, depth, jobs=1, disks=1, share=None):
@@ -206,8 +214,10 @@ def cell(phase, rw, bs, depth, jobs=1, disks=1, share=None):
 def crowd():
     """More guests than CPUs; and, one at a time, guests that do nothing."""
     left_out = ('iot-uring', 'iot-uring-5ms', 'vq-map-5ms', 'iot-shared')
-    names = [c.name for c in contenders() if c.group in ('qemu', 'ours') and c.name not in left_out]
-    idle = [Phase('idle', 1, 1, 1, [name]) for name in ['guest-null', *names]]
+    everybody = [c for c in contenders() if c.name not in left_out]
+    names = [c.name for c in everybody if c.group in ('qemu', 'ours')]
+    idle = [Phase('idle', 1, 1, 1, [c.name]) for c in everybody
+            if c.name == 'guest-null' or c.name in names]
     return [Phase('crowd', 1, 1, 1, names, CROWD_GUESTS), *idle], [
         cell('crowd', 'randread', '4k', d) for d in (1, 32)]
 
