@@ -22,6 +22,7 @@ TARGET = '/sys/kernel/config/target'
 KVM = '/sys/kernel/debug/kvm/'
 COUNTERS = ('batches', 'kicks', 'signals', 'signal_holds', 'hold_misses', 'sleeps')
 NULL_BLK = {'timer': 2, 'polled': 2, 'instant': 0}     # irqmode
+KINDS = (*NULL_BLK, 'nvme')         # 'given' is NATIVE's
 NVME_DISKS = 14     # that tools/bench/run gives the host VM
 BOOT_TIMEOUT = 240
 RUN_TIMEOUT = 60
