@@ -29,6 +29,8 @@
 /* Of the time that a signal may be held. A shorter one costs what it saves. */
 #define VHOST_BLK_NAP_PART	32
 #define VHOST_BLK_NAP_SHORTEST	(10 * NSEC_PER_USEC)
+/* A ring that begins to be served meanwhile waits for its end. */
+#define VHOST_BLK_NAP_LONGEST	(300 * NSEC_PER_USEC)
 
 /* Sleeps between attempts. */
 #define VHOST_BLK_NAP_TRY_MIN	2
@@ -104,7 +106,9 @@ bool vhost_blk_nap_start(struct vhost_blk_poller *poller, u64 hold, u64 left)
 		return false;
 	nap->count++;
 	nap->naps++;
-	ns = min(max(hold / VHOST_BLK_NAP_PART, VHOST_BLK_NAP_SHORTEST), left);
+	ns = clamp(hold / VHOST_BLK_NAP_PART, VHOST_BLK_NAP_SHORTEST,
+		   VHOST_BLK_NAP_LONGEST);
+	ns = min(ns, left);
 	hrtimer_start(&nap->timer, ns_to_ktime(ns), HRTIMER_MODE_REL_PINNED);
 	return true;
 }

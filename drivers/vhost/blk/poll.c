@@ -343,6 +343,19 @@ static bool vhost_blk_poll_must_yield(void)
 	return need_resched() || signal_pending(current);
 }
 
+/* Is the guest expected to send more, so that a signal waits for it? */
+static bool vhost_blk_poll_holds(struct vhost_blk_poller *poller,
+				 struct vhost_blk_share *share)
+{
+	struct vhost_blk_walk walk = vhost_blk_poll_walk(poller, share);
+	struct vhost_blk_vq *ring;
+
+	while ((ring = vhost_blk_poll_next(&walk)))
+		if (READ_ONCE(ring->signal.since) && !READ_ONCE(ring->inflight))
+			return true;
+	return false;
+}
+
 /* Nothing is held behind a virtual IOMMU, and no poller naps there. */
 static bool vhost_blk_poll_nap(struct vhost_blk_poller *poller,
 			       struct vhost_blk_share *share)
@@ -376,7 +389,8 @@ static enum vhost_blk_rest vhost_blk_poll_rest(struct vhost_blk_poller *poller,
 					       struct vhost_blk_share *share,
 					       u64 now, u64 spin_ns)
 {
-	bool early = now - poller->last < spin_ns;
+	bool early = spin_ns && (now - poller->last < spin_ns ||
+				 vhost_blk_poll_holds(poller, share));
 	bool wanted = early && !single_task_running();
 
 	if (vhost_blk_poll_busy(poller, share)) {

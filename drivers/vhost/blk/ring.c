@@ -208,7 +208,7 @@ static unsigned int vhost_blk_ring_finish(struct vhost_blk_vq *ring)
  * @ring:	the ring
  *
  * Context: the same, under a plug.
- * Return: how many requests were moved.
+ * Return: how many requests were moved; a signal that was due counts as one.
  */
 unsigned int vhost_blk_ring_service(struct vhost_blk_vq *ring)
 {
@@ -217,7 +217,7 @@ unsigned int vhost_blk_ring_service(struct vhost_blk_vq *ring)
 	mutex_lock(&ring->vq.mutex);
 	n = vhost_blk_ring_finish(ring);
 	n += vhost_blk_ring_fetch(ring);
-	vhost_blk_signal_check(ring);
+	n += vhost_blk_signal_check(ring);
 	mutex_unlock(&ring->vq.mutex);
 	return n;
 }

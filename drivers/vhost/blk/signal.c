@@ -11,10 +11,14 @@
  * request looks like one that is about to send the next of 32. So a ring has a
  * goal, the number of completions that are worth a signal, and learns it. A
  * signal is sent as soon as the goal is reached, and reaching it is what holding
- * is for. If the goal is not reached in time, the guest has waited for nothing:
- * the goal falls towards what there was. It is doubled once it was reached some
- * times in a row, and the more attempts at that fail, the rarer they become. At
- * depth 1 the goal is 1: nothing is held but for one attempt in a thousand.
+ * is for.
+ *
+ * A guest that has sent more than we knew it to, before it looked at what is
+ * complete, has a larger depth: twice that is tried. Once the guest waits, the goal is
+ * three quarters of what there was. A guest that does not tell how far it has looked
+ * is tried with twice the goal now and then, and the more attempts fail, the rarer
+ * they become. At depth 1 the goal is 1: nothing is held, but for one attempt in a
+ * thousand in a guest that does not tell.
  *
  * Behind a virtual IOMMU nothing is held: when time is up, the ring might not be
  * accessible.
@@ -26,12 +30,17 @@
 
 #include "vhost_blk.h"
 
-/* The goal is doubled after it was reached so often: at first, and at most. */
-#define VHOST_BLK_SIGNAL_TRY_MIN	4
+/*
+ * A larger goal is tried after the goal was reached so often: at first, at most, and at
+ * most if the guest has told that it may be reached.
+ */
+#define VHOST_BLK_SIGNAL_TRY_MIN	1
 #define VHOST_BLK_SIGNAL_TRY_MAX	1024
+#define VHOST_BLK_SIGNAL_TRY_TOLD	64
 
-/* A goal that was reached so often was a good one, even if it fails now. */
-#define VHOST_BLK_SIGNAL_PROVEN		16U
+/* A goal that is missed costs so much of the credit that it has by being reached. */
+#define VHOST_BLK_SIGNAL_PRICE		4U
+#define VHOST_BLK_SIGNAL_CREDIT		16U
 
 /**
  * vhost_blk_signal_bound - how long may a signal be held?
@@ -77,25 +86,71 @@ void vhost_blk_signal_init(struct vhost_blk_vq *ring)
 	WRITE_ONCE(signal->since, 0);
 	signal->held = 0;
 	signal->goal = 1;
+	signal->depth = 1;
+	signal->peak = 0;
+	signal->took = 0;
+	signal->tells = false;
 	signal->reached = 0;
 	signal->credit = 0;
 	signal->try_after = VHOST_BLK_SIGNAL_TRY_MIN;
 	signal->trying = false;
 }
 
+/*
+ * How many requests has the guest sent whose end it has not seen? It tells how far
+ * it has looked (VIRTIO 1.3, 2.7.7, used_event). 0: it does not tell, or nonsense.
+ * Without the ring's mutex a hint, as the available index is.
+ */
+static unsigned int vhost_blk_signal_outstanding(struct vhost_blk_vq *ring)
+{
+	struct vhost_virtqueue *vq = &ring->vq;
+	vring_avail_t __user *avail = READ_ONCE(vq->avail);
+	unsigned int num = READ_ONCE(vq->num);
+	__virtio16 seen;
+	u16 n;
+
+	if (!vhost_has_feature(vq, VIRTIO_RING_F_EVENT_IDX) ||
+	    get_user(seen, &avail->ring[num]))
+		return 0;
+	n = READ_ONCE(vq->avail_idx) - vhost16_to_cpu(vq, seen);
+	return n <= num ? n : 0;
+}
+
+/*
+ * A larger goal that is worth a try, or the same. If the guest tells what it has
+ * outstanding, it has to be more than it was known to have.
+ */
+static unsigned int vhost_blk_signal_larger(struct vhost_blk_vq *ring)
+{
+	struct vhost_blk_signal *signal = &ring->signal;
+
+	if (!signal->peak || signal->peak > signal->depth)
+		return min(max(signal->goal, signal->peak) * 2, ring->vq.num);
+	if (signal->peak > signal->goal)
+		return max(signal->depth * 3 / 4, signal->goal);
+	return signal->goal;
+}
+
 /* The goal was reached in time. */
 static void vhost_blk_signal_paid(struct vhost_blk_vq *ring)
 {
 	struct vhost_blk_signal *signal = &ring->signal;
+	unsigned int goal;
 
-	if (signal->trying)
+	WRITE_ONCE(signal->took, signal->since ? local_clock() - signal->since : 0);
+	if (signal->trying) {
 		signal->try_after = VHOST_BLK_SIGNAL_TRY_MIN;
+		signal->credit = 0;
+	}
 	signal->trying = false;
-	signal->credit = min(signal->credit + 1, VHOST_BLK_SIGNAL_PROVEN);
-	if (++signal->reached < signal->try_after ||
-	    signal->goal >= ring->vq.num)
+	signal->credit = min(signal->credit + 1, VHOST_BLK_SIGNAL_CREDIT);
+	if (++signal->reached < signal->try_after)
 		return;
-	signal->goal = min(signal->goal * 2, ring->vq.num);
+	goal = vhost_blk_signal_larger(ring);
+	if (goal == signal->goal)
+		return;
+	signal->was = signal->goal;
+	signal->goal = goal;
 	signal->reached = 0;
 	signal->trying = true;
 }
@@ -109,37 +164,86 @@ static bool vhost_blk_signal_elsewhere(const struct vhost_blk_vq *ring)
 }
 
 /*
- * The goal was not reached in time. The guest may have been busy with its other
- * disks, as long as it is reached more often than not. If it had proved to be good,
- * the guest may have been held up this once. Otherwise, a quarter less than there
- * was: then the guest has something to do until the signal gets there. But not less
- * than half the goal, as it may have been held up twice.
+ * Does the guest wait? Nothing is in flight, and for some time nothing has come. The
+ * more the last signal stood for, the longer is the guest busy with that. If it has
+ * not even looked at all that it was signalled, it is not this signal that it lacks.
  */
-static void vhost_blk_signal_missed(struct vhost_blk_vq *ring)
+static bool vhost_blk_signal_waits(struct vhost_blk_vq *ring, u64 now)
+{
+	const struct vhost_blk_signal *signal = &ring->signal;
+	u64 bound = vhost_blk_signal_bound(ring);
+
+	return !READ_ONCE(ring->inflight) &&
+	       now - READ_ONCE(signal->moved) >=
+	       clamp(READ_ONCE(signal->took), bound / 8, bound / 2) &&
+	       vhost_blk_signal_outstanding(ring) <= READ_ONCE(signal->held);
+}
+
+/* An attempt has failed, or a goal that was reached before: be slower to try. */
+static void vhost_blk_signal_back_off(struct vhost_blk_signal *signal, u32 most)
+{
+	signal->try_after = min(signal->try_after * 2, most);
+}
+
+/*
+ * The guest has waited for nothing: there was all that it has. A quarter less is the
+ * goal, so that it has something to do until the signal gets there. If there was less
+ * than is known to be good, it may have been held up instead: not less than before an
+ * attempt, or than half the goal.
+ */
+static void vhost_blk_signal_lower(struct vhost_blk_signal *signal)
+{
+	unsigned int good = signal->trying ? signal->was : signal->goal / 2;
+
+	if (signal->trying || signal->reached)
+		vhost_blk_signal_back_off(signal, signal->tells ?
+					  VHOST_BLK_SIGNAL_TRY_TOLD :
+					  VHOST_BLK_SIGNAL_TRY_MAX);
+	signal->goal = max(signal->held < good ? good : signal->held * 3 / 4, 1U);
+	signal->depth = max(signal->held, signal->goal);
+}
+
+/* The guest, or the disk, is still at work: no more than this fits into the bound. */
+static void vhost_blk_signal_fit(struct vhost_blk_signal *signal)
+{
+	if (signal->trying)
+		vhost_blk_signal_back_off(signal, VHOST_BLK_SIGNAL_TRY_MAX);
+	signal->goal = max(signal->held, 1U);
+	signal->depth = max(signal->peak, signal->held);
+}
+
+/*
+ * The goal was not reached in time. If it is, as a rule, the guest may have been held
+ * up this once, or have been busy with its other disks.
+ */
+static void vhost_blk_signal_missed(struct vhost_blk_vq *ring, bool waits)
 {
 	struct vhost_blk_signal *signal = &ring->signal;
+	unsigned int price = VHOST_BLK_SIGNAL_PRICE;
 
 	ring->stats.hold_misses++;
-	if (signal->credit && vhost_blk_signal_elsewhere(ring)) {
-		signal->credit--;
+	if (vhost_blk_signal_elsewhere(ring))
+		price = 1;
+	if (!signal->trying && signal->credit >= price) {
+		signal->credit -= price;
 		return;
 	}
+	if (waits)
+		vhost_blk_signal_lower(signal);
+	else
+		vhost_blk_signal_fit(signal);
 	signal->credit = 0;
-	if (signal->reached >= VHOST_BLK_SIGNAL_PROVEN) {
-		signal->try_after = VHOST_BLK_SIGNAL_TRY_MIN;
-	} else {
-		signal->goal = max3(signal->held * 3 / 4, signal->goal / 2, 1U);
-		signal->try_after = min(signal->try_after * 2,
-					VHOST_BLK_SIGNAL_TRY_MAX);
-	}
 	signal->reached = 0;
 	signal->trying = false;
 }
 
 static void vhost_blk_signal_send(struct vhost_blk_vq *ring)
 {
-	WRITE_ONCE(ring->signal.since, 0);
-	ring->signal.held = 0;
+	struct vhost_blk_signal *signal = &ring->signal;
+
+	WRITE_ONCE(signal->since, 0);
+	WRITE_ONCE(signal->held, 0);
+	signal->peak = 0;
 	ring->stats.signals++;
 	vhost_signal(&ring->blk->dev, &ring->vq);
 }
@@ -158,14 +262,14 @@ void vhost_blk_signal_add(struct vhost_blk_vq *ring, unsigned int n)
 	lockdep_assert_held(&ring->vq.mutex);
 	if (signal->since)
 		ring->stats.signals_saved++;
-	signal->held += n;
+	WRITE_ONCE(signal->held, signal->held + n);
 	if (!vhost_blk_signal_bound(ring)) {
 		vhost_blk_signal_send(ring);
 	} else if (signal->held >= signal->goal) {
 		vhost_blk_signal_paid(ring);
 		vhost_blk_signal_send(ring);
 	} else {
-		signal->moved = local_clock();
+		WRITE_ONCE(signal->moved, local_clock());
 		if (signal->since)
 			return;
 		ring->stats.signal_holds++;
@@ -181,31 +285,41 @@ void vhost_blk_signal_add(struct vhost_blk_vq *ring, unsigned int n)
  */
 void vhost_blk_signal_arrived(struct vhost_blk_vq *ring)
 {
-	if (ring->signal.since)
-		ring->signal.moved = local_clock();
+	struct vhost_blk_signal *signal = &ring->signal;
+	unsigned int outstanding;
+
+	if (!vhost_blk_signal_bound(ring))
+		return;
+	outstanding = vhost_blk_signal_outstanding(ring);
+	if (outstanding)
+		signal->tells = true;
+	signal->peak = max(signal->peak, outstanding);
+	if (signal->since)
+		WRITE_ONCE(signal->moved, local_clock());
+}
+
+static bool vhost_blk_signal_over(struct vhost_blk_vq *ring, u64 now)
+{
+	u64 since = READ_ONCE(ring->signal.since);
+
+	return now - since >= vhost_blk_signal_bound(ring);
 }
 
 /**
  * vhost_blk_signal_due - is there a signal that may not be held any longer?
  * @ring:	the ring
  *
- * That is so at the bound; or before, if nothing is in flight and for a quarter
- * of the bound nothing has come: the guest waits.
- * Context: the ring's worker.
+ * That is so at the bound; or before, if the guest waits.
+ * Context: the ring's worker; without the ring's mutex a hint.
  */
-bool vhost_blk_signal_due(const struct vhost_blk_vq *ring)
+bool vhost_blk_signal_due(struct vhost_blk_vq *ring)
 {
-	const struct vhost_blk_signal *signal = &ring->signal;
-	u64 since = READ_ONCE(signal->since), bound, now;
+	u64 now;
 
-	if (!since)
+	if (!READ_ONCE(ring->signal.since))
 		return false;
-	bound = vhost_blk_signal_bound(ring);
 	now = local_clock();
-	if (now - since >= bound)
-		return true;
-	return !READ_ONCE(ring->inflight) &&
-	       now - READ_ONCE(signal->moved) >= bound / 4;
+	return vhost_blk_signal_over(ring, now) || vhost_blk_signal_waits(ring, now);
 }
 
 /**
@@ -213,13 +327,22 @@ bool vhost_blk_signal_due(const struct vhost_blk_vq *ring)
  * @ring:	the ring
  *
  * Context: as vhost_blk_signal_flush().
+ * Return: whether it was sent. The guest goes on now.
  */
-void vhost_blk_signal_check(struct vhost_blk_vq *ring)
+bool vhost_blk_signal_check(struct vhost_blk_vq *ring)
 {
-	if (!vhost_blk_signal_due(ring))
-		return;
-	vhost_blk_signal_missed(ring);
+	bool waits;
+	u64 now;
+
+	if (!ring->signal.since)
+		return false;
+	now = local_clock();
+	waits = vhost_blk_signal_waits(ring, now);
+	if (!waits && !vhost_blk_signal_over(ring, now))
+		return false;
+	vhost_blk_signal_missed(ring, waits);
 	vhost_blk_signal_send(ring);
+	return true;
 }
 
 /**
@@ -232,7 +355,7 @@ void vhost_blk_signal_idle(struct vhost_blk_vq *ring)
 {
 	if (!ring->signal.since)
 		return;
-	vhost_blk_signal_missed(ring);
+	vhost_blk_signal_missed(ring, !ring->inflight);
 	vhost_blk_signal_send(ring);
 }
 

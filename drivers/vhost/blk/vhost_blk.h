@@ -292,13 +292,19 @@ struct vhost_blk_share {
  * struct vhost_blk_signal - the guest's signal, held back
  * @us:		for at most so many microseconds; 0: never
  * @since:	local_clock() when it should have been sent; 0: nothing is held
- * @moved:	local_clock() when a request last came or was completed
+ * @moved:	local_clock() when a request last came or was completed, while it
+ *		is held
+ * @took:	how long the last one was held before the goal was reached, ns
  * @held:	completions that it stands for
  * @goal:	send it when there are so many
- * @reached:	times in a row that they were
- * @credit:	times that they need not be while other rings are busy
- * @try_after:	try a larger goal after so many times
+ * @was:	the goal before an attempt
+ * @depth:	most requests that the guest is known to have outstanding
+ * @peak:	most that it has had since the last signal; 0: nothing is known
+ * @reached:	times that the goal was reached, since it changed
+ * @credit:	that the goal has by being reached
+ * @try_after:	try a larger one after @reached is so much
  * @trying:	the goal is such an attempt
+ * @tells:	the guest says what it has outstanding
  *
  * Protected by the ring's mutex.
  */
@@ -306,12 +312,17 @@ struct vhost_blk_signal {
 	u32 us;
 	u64 since;
 	u64 moved;
+	u64 took;
 	unsigned int held;
 	unsigned int goal;
+	unsigned int was;
+	unsigned int depth;
+	unsigned int peak;
 	unsigned int reached;
 	unsigned int credit;
 	unsigned int try_after;
 	bool trying;
+	bool tells;
 };
 
 /**
@@ -542,8 +553,8 @@ u64 vhost_blk_signal_left(const struct vhost_blk_vq *ring);
 void vhost_blk_signal_init(struct vhost_blk_vq *ring);
 void vhost_blk_signal_add(struct vhost_blk_vq *ring, unsigned int n);
 void vhost_blk_signal_arrived(struct vhost_blk_vq *ring);
-bool vhost_blk_signal_due(const struct vhost_blk_vq *ring);
-void vhost_blk_signal_check(struct vhost_blk_vq *ring);
+bool vhost_blk_signal_due(struct vhost_blk_vq *ring);
+bool vhost_blk_signal_check(struct vhost_blk_vq *ring);
 void vhost_blk_signal_idle(struct vhost_blk_vq *ring);
 void vhost_blk_signal_flush(struct vhost_blk_vq *ring);
 

@@ -27,7 +27,7 @@
 #define VHOST_BLK_MAX_POLL_US	1000000U
 
 /* Longest time a signal may be held back, in microseconds. */
-#define VHOST_BLK_MAX_SIGNAL_US	10000U
+#define VHOST_BLK_MAX_SIGNAL_US	100000U
 
 /*
  * Give ring @index the disk that @fd is open on, and start it; -1 stops the

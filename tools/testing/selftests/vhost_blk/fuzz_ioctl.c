@@ -329,7 +329,7 @@ static void fill_poll(struct prng *p, union arg *a)
 	a->poll.flags = one_in(p, 8) ? prng_next(p) : prng_below(p, 4);
 	a->poll.poll_us = one_in(p, 12) ? some_number(p) : prng_below(p, 500);
 	a->poll.batch = one_in(p, 2) ? 0 : some_number(p);
-	a->poll.signal_us = one_in(p, 2) ? 0 : prng_below(p, 12000);
+	a->poll.signal_us = one_in(p, 2) ? 0 : prng_below(p, 120000);
 }
 
 static void fill_index(struct prng *p, union arg *a)

@@ -446,6 +446,7 @@ long guest_run(struct vq *q, struct req *r, unsigned int depth,
 	uint64_t n, end;
 	int err = 0;
 
+	vq_listen(q);
 	for (sent = 0; sent < depth; sent++) {
 		if (req_add(q, &r[sent]) < 0)
 			return -ENOSPC;
@@ -453,11 +454,14 @@ long guest_run(struct vq *q, struct req *r, unsigned int depth,
 	}
 	while (done < total) {
 		end = now_ns() + 10000000000ULL;
-		while (!(n = eventfd_take(q->call)))
-			if (now_ns() > end)
-				return -ETIMEDOUT;
-		signals += n;
+		if (!vq_listen(q)) {
+			while (!(n = eventfd_take(q->call)))
+				if (now_ns() > end)
+					return -ETIMEDOUT;
+			signals += n;
+		}
 		while (done < total && (back = req_reap(q, &err))) {
+			vq_listen(q);
 			done++;
 			if (back->status != VIRTIO_BLK_S_OK)
 				return -EIO;

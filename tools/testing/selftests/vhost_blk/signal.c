@@ -8,7 +8,7 @@
 #define RING_SIZE	256
 #define DEPTH		32
 #define POLL_US		500000
-#define SIGNAL_US	VHOST_BLK_MAX_SIGNAL_US
+#define SIGNAL_US	10000
 
 /*
  * A guest that wants each signal: without EVENT_IDX, and the flag stays 0. The
@@ -223,6 +223,139 @@ TEST_F(signal, is_not_sent_to_a_guest_that_polls)
 		ASSERT_EQ(0, blk_flush(self->q));
 	sleep_ms(2 * SIGNAL_US / 1000);
 	EXPECT_EQ(0, eventfd_take(self->q->call));
+}
+
+/* A guest that says how far it has looked: with EVENT_IDX. */
+FIXTURE(told) {
+	struct vdev d;
+	struct vq *q;
+	struct blkdev disk;
+	struct req r[DEPTH];
+	struct baseline before;
+};
+
+FIXTURE_SETUP(told)
+{
+	self->before = baseline_take();
+	OPEN_DISK(&self->disk, BLKDEV_NULL_512);
+	ASSERT_EQ(0, vdev_open(&self->d, DRIVER_FEATURES, MEM_SIZE));
+	ASSERT_EQ(0, vq_setup(&self->d, 0, RING_SIZE, &self->q));
+	ASSERT_EQ(0, set_poll(&self->d, POLL_US, SIGNAL_US));
+	self->q->spin = true;
+	ASSERT_EQ(0, reads_build(&self->d.mem, self->r, DEPTH, 512));
+	ASSERT_EQ(0, vq_start(self->q, self->disk.fd));
+}
+
+FIXTURE_TEARDOWN(told)
+{
+	reads_free(self->r, DEPTH);
+	vdev_close(&self->d);
+	blkdev_close(&self->disk);
+	EXPECT_BASELINE(self->before);
+}
+
+static void guest_of(struct __test_metadata *_metadata,
+		     FIXTURE_DATA(told) *self,
+		     unsigned int depth, unsigned long n,
+		     struct vhost_blk_stats *d)
+{
+	struct vhost_blk_stats a;
+
+	ASSERT_EQ(0, vdev_stats(&self->d, 0, &a));
+	ASSERT_LE(0, guest_run(self->q, self->r, depth, n, 0));
+	ASSERT_EQ(0, vdev_stats(&self->d, 0, d));
+	d->signals -= a.signals;
+	d->signal_holds -= a.signal_holds;
+	d->hold_misses -= a.hold_misses;
+	TH_LOG("depth %u: %llu signals for %lu requests, %llu held, %llu in vain",
+	       depth, d->signals, n, d->signal_holds, d->hold_misses);
+}
+
+/* Nothing that it does looks like more than one, so nothing is tried. */
+TEST_F(told, is_never_held_at_depth_one)
+{
+	struct vhost_blk_stats s;
+
+	guest_of(_metadata, self, 1, 3000, &s);
+	EXPECT_EQ(0, s.signal_holds);
+	EXPECT_EQ(0, s.hold_misses);
+}
+
+/* However long it was shallow: the first requests show it. */
+TEST_F(told, is_held_as_soon_as_more_requests_come)
+{
+	unsigned long n = 1000, least = n, i;
+	struct vhost_blk_stats s;
+
+	/* others may disturb us */
+	for (i = 0; i < 10 && least > n / 10; i++) {
+		guest_of(_metadata, self, 1, 1000, &s);
+		guest_of(_metadata, self, DEPTH, n, &s);
+		if (s.signals < least)
+			least = s.signals;
+	}
+	EXPECT_GE(n / 10, least);
+}
+
+/* There is always more to come, but later than it may be waited for. */
+TEST_F(told, is_hardly_ever_held_in_vain_for_a_slow_disk)
+{
+	struct vhost_blk_stats s;
+	struct blkdev slow;
+
+	ASSERT_EQ(0, vq_stop(self->q));
+	ASSERT_EQ(0, vq_reset(self->q));
+	OPEN_DISK(&slow, BLKDEV_NULL_TIMER);
+	ASSERT_EQ(0, set_poll(&self->d, POLL_US, 300));
+	ASSERT_EQ(0, vq_start(self->q, slow.fd));
+	/* completions 700 us apart, three at a time in flight */
+	ASSERT_LE(0, guest_run(self->q, self->r, 4, 400, 700));
+	ASSERT_EQ(0, vdev_stats(&self->d, 0, &s));
+	TH_LOG("%llu held, %llu in vain", s.signal_holds, s.hold_misses);
+	EXPECT_GE(400 / 8, s.hold_misses);
+	ASSERT_EQ(0, vq_stop(self->q));
+	blkdev_close(&slow);
+}
+
+/* The guest has a signal to look at: it is not for the next that it waits. */
+TEST_F(told, is_held_longer_if_the_guest_has_not_looked)
+{
+	const unsigned int ms = VHOST_BLK_MAX_SIGNAL_US / 1000;
+	unsigned long early = 0, sent, end, i;
+	struct vhost_blk_stats a, b;
+	int err;
+
+	ASSERT_EQ(0, set_poll(&self->d, POLL_US, VHOST_BLK_MAX_SIGNAL_US));
+	/* others may disturb us */
+	for (i = 0; i < 10 && early != 1; i++) {
+		guest_of(_metadata, self, DEPTH / 2, 1000, &a);
+		sleep_ms(2 * ms);
+		ASSERT_FALSE(vq_listen(self->q));
+		ASSERT_EQ(0, vdev_stats(&self->d, 0, &a));
+		b = a;
+		/* up to a signal, and some more, of which the last is held */
+		for (sent = 0; sent < DEPTH - 4 && b.signals == a.signals; sent++) {
+			ASSERT_LE(0, req_add(self->q, &self->r[sent]));
+			vq_kick(self->q);
+			while (vq_pending(self->q) <= sent)
+				;
+			ASSERT_EQ(0, vdev_stats(&self->d, 0, &b));
+		}
+		ASSERT_EQ(1, b.signals - a.signals);
+		for (end = sent + 4; sent < end; sent++)
+			ASSERT_LE(0, req_add(self->q, &self->r[sent]));
+		vq_kick(self->q);
+		sleep_ms(ms * 3 / 4);
+		ASSERT_EQ(0, vdev_stats(&self->d, 0, &b));
+		early = b.signals - a.signals;
+		sleep_ms(2 * ms);
+		ASSERT_EQ(0, vdev_stats(&self->d, 0, &b));
+		EXPECT_LE(2, b.signals - a.signals);
+		while (req_reap(self->q, &err))
+			;
+		ASSERT_EQ(0, err);
+	}
+	EXPECT_EQ(1, early);
 }
 
 SUITE_MAIN

@@ -520,6 +520,14 @@ static void vq_disable_call(struct vq *q)
 		WRITE_ONCE(q->vr.avail->flags, VRING_AVAIL_F_NO_INTERRUPT);
 }
 
+bool vq_listen(struct vq *q)
+{
+	if (!vq_event_idx(q))
+		return false;
+	vq_enable_call(q);
+	return vq_pending(q);
+}
+
 static int vq_wait_spin(struct vq *q, unsigned int ms)
 {
 	uint64_t end = now_ns() + ms * 1000000ULL;

@@ -154,6 +154,11 @@ bool vq_kick(struct vq *q);
 /* Kick, whether asked for or not. */
 void vq_kick_force(struct vq *q);
 
+/*
+ * Tell how far we have looked, and to be signalled when there is more. True if
+ * there is already. Without EVENT_IDX it does nothing.
+ */
+bool vq_listen(struct vq *q);
 /* Chains handed back that vq_get() has not returned yet. */
 unsigned int vq_pending(const struct vq *q);
 /*
