@@ -135,7 +135,7 @@ def value(name, text):
 
 def polling(**properties):
     """vhost-blk that polls, holds and naps as long as an emulated guest takes."""
-    return ours(**{'poll-us': 5000, 'signal-us': 10000, **properties})
+    return ours(**{'poll-us': 5000, 'signal-us': 50000, **properties})
 
 
 def ablated():
@@ -171,8 +171,8 @@ def contenders():
         Contender('qsd', 'qsd', 'vhost-user-blk, storage daemon, 5 ms', qsd),
         Contender('vhost-scsi', 'vhost-scsi', 'vhost-scsi, LIO iblock', vhost_scsi),
         Contender('ours-irq', 'ours', 'vhost-blk, poll-us=0, signal 10 ms',
-                  polling(**{'poll-us': 0})),
-        Contender('ours-poll', 'ours', 'vhost-blk, poll 5 ms, signal 10 ms', polling()),
+                  polling(**{'poll-us': 0, 'signal-us': 10000})),
+        Contender('ours-poll', 'ours', 'vhost-blk, poll 5 ms, signal 50 ms', polling()),
         Contender('guest-null', 'bound', 'bound: null_blk inside the guest'),
         Contender('host', 'bound', 'bound: fio on the host'),
     ]
