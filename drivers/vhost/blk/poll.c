@@ -115,6 +115,28 @@ static bool vhost_blk_poll_busy(struct vhost_blk_poller *poller,
 	return false;
 }
 
+/**
+ * vhost_blk_poll_flush - nobody looks at the rings for a while: hold no signal
+ * @poller:	whose rings they are
+ * @share:	locked, what @poller leads: the rings of those, too; or NULL
+ *
+ * Context: process, in the owner's address space.
+ */
+void vhost_blk_poll_flush(struct vhost_blk_poller *poller,
+			  struct vhost_blk_share *share)
+{
+	struct vhost_blk_walk walk = vhost_blk_poll_walk(poller, share);
+	struct vhost_blk_vq *ring;
+
+	while ((ring = vhost_blk_poll_next(&walk))) {
+		if (!READ_ONCE(ring->signal.since))
+			continue;
+		mutex_lock(&ring->vq.mutex);
+		vhost_blk_signal_flush(ring);
+		mutex_unlock(&ring->vq.mutex);
+	}
+}
+
 /* Every ring of @poller that has something to do gets one batch served. */
 static unsigned int vhost_blk_poll_serve(struct vhost_blk_poller *poller)
 {
@@ -130,6 +152,10 @@ static unsigned int vhost_blk_poll_serve(struct vhost_blk_poller *poller)
 		    !fatal_signal_pending(current))
 			progress += vhost_blk_ring_service(ring);
 	blk_finish_plug(&plug);
+	if (unlikely(poller->careful) && progress) {
+		poller->careful--;
+		vhost_blk_poll_flush(poller, NULL);
+	}
 	return progress;
 }
 
@@ -278,28 +304,6 @@ static void vhost_blk_poll_requeue(struct vhost_blk_poller *poller)
 	/* A worker never returns to user mode, where RCU tasks would see it. */
 	cond_resched_tasks_rcu_qs();
 	vhost_blk_poll_queue(poller);
-}
-
-/**
- * vhost_blk_poll_flush - nobody looks at the rings for a while: hold no signal
- * @poller:	whose rings they are
- * @share:	locked, what @poller leads: the rings of those, too; or NULL
- *
- * Context: process, in the owner's address space.
- */
-void vhost_blk_poll_flush(struct vhost_blk_poller *poller,
-			  struct vhost_blk_share *share)
-{
-	struct vhost_blk_walk walk = vhost_blk_poll_walk(poller, share);
-	struct vhost_blk_vq *ring;
-
-	while ((ring = vhost_blk_poll_next(&walk))) {
-		if (!READ_ONCE(ring->signal.since))
-			continue;
-		mutex_lock(&ring->vq.mutex);
-		vhost_blk_signal_flush(ring);
-		mutex_unlock(&ring->vq.mutex);
-	}
 }
 
 /**

@@ -67,6 +67,9 @@ void vhost_blk_ring_break(struct vhost_blk_vq *ring)
 		vhost_poll_stop(&vq->poll);
 }
 
+/* After a submission that slept, so many turns are careful. */
+#define VHOST_BLK_CAREFUL	64
+
 /*
  * Most bytes that a ring may start in one go, whatever the size of its
  * requests: submission sleeps when the device has had enough, and others wait
@@ -82,10 +85,10 @@ static bool vhost_blk_ring_start(struct vhost_blk_vq *ring, unsigned int head,
 	struct vhost_blk_req *req = &ring->reqs[head];
 
 	req->busy = true;
-	ring->inflight++;
+	WRITE_ONCE(ring->inflight, ring->inflight + 1);
 	if (!vhost_blk_req_start(req, out, in))
 		return true;
-	ring->inflight--;
+	WRITE_ONCE(ring->inflight, ring->inflight - 1);
 	req->busy = false;
 	vhost_discard_vq_desc(&ring->vq, 1, ndesc);
 	WRITE_ONCE(ring->bounce_wait, true);
@@ -135,7 +138,7 @@ static unsigned int vhost_blk_ring_fetch(struct vhost_blk_vq *ring)
 
 static void vhost_blk_ring_drop(struct vhost_blk_vq *ring, unsigned int n)
 {
-	ring->inflight -= n;
+	WRITE_ONCE(ring->inflight, ring->inflight - n);
 	if (!ring->inflight)
 		wake_up_all(&ring->drained);
 }
@@ -207,16 +210,24 @@ static unsigned int vhost_blk_ring_finish(struct vhost_blk_vq *ring)
  * vhost_blk_ring_service - complete what is done, fetch a batch, signal if due
  * @ring:	the ring
  *
- * Context: the same, under a plug.
+ * Where submission has slept of late, no signal is held meanwhile.
+ * Context: the ring's worker or its lead's, under a plug.
  * Return: how many requests were moved; a signal that was due counts as one.
  */
 unsigned int vhost_blk_ring_service(struct vhost_blk_vq *ring)
 {
+	struct vhost_blk_poller *poller = ring->poller;
+	unsigned long switches;
 	unsigned int n;
 
 	mutex_lock(&ring->vq.mutex);
+	switches = current->nvcsw;
 	n = vhost_blk_ring_finish(ring);
+	if (unlikely(poller->careful))
+		vhost_blk_signal_flush(ring);
 	n += vhost_blk_ring_fetch(ring);
+	if (unlikely(current->nvcsw != switches))
+		poller->careful = VHOST_BLK_CAREFUL;
 	n += vhost_blk_signal_check(ring);
 	mutex_unlock(&ring->vq.mutex);
 	return n;

@@ -16,7 +16,7 @@ static void vhost_blk_settings_apply(struct vhost_blk_vq *ring,
 				     const struct vhost_blk_poll *poll)
 {
 	mutex_lock(&ring->vq.mutex);
-	ring->vq.busyloop_timeout = poll->poll_us;
+	WRITE_ONCE(ring->vq.busyloop_timeout, poll->poll_us);
 	ring->batch = poll->batch ?: VHOST_BLK_BATCH;
 	WRITE_ONCE(ring->poll_flags, poll->flags);
 	WRITE_ONCE(ring->signal.us, poll->signal_us);

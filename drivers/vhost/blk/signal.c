@@ -56,6 +56,12 @@ u64 vhost_blk_signal_bound(const struct vhost_blk_vq *ring)
 	return (u64)READ_ONCE(ring->signal.us) * NSEC_PER_USEC;
 }
 
+/* Another CPU's clock may have been ahead. */
+static u64 vhost_blk_signal_passed(u64 since, u64 now)
+{
+	return now > since ? now - since : 0;
+}
+
 /**
  * vhost_blk_signal_left - how long may the signal that is held still be?
  * @ring:	the ring
@@ -65,12 +71,11 @@ u64 vhost_blk_signal_bound(const struct vhost_blk_vq *ring)
  */
 u64 vhost_blk_signal_left(const struct vhost_blk_vq *ring)
 {
-	u64 since = READ_ONCE(ring->signal.since), held;
+	u64 since = READ_ONCE(ring->signal.since), bound = vhost_blk_signal_bound(ring);
 
 	if (!since)
 		return U64_MAX;
-	held = local_clock() - since;
-	return vhost_blk_signal_bound(ring) - min(held, vhost_blk_signal_bound(ring));
+	return bound - min(vhost_blk_signal_passed(since, local_clock()), bound);
 }
 
 /**
@@ -84,7 +89,7 @@ void vhost_blk_signal_init(struct vhost_blk_vq *ring)
 	struct vhost_blk_signal *signal = &ring->signal;
 
 	WRITE_ONCE(signal->since, 0);
-	signal->held = 0;
+	WRITE_ONCE(signal->held, 0);
 	signal->goal = 1;
 	signal->depth = 1;
 	signal->peak = 0;
@@ -98,10 +103,11 @@ void vhost_blk_signal_init(struct vhost_blk_vq *ring)
 
 /*
  * How many requests has the guest sent whose end it has not seen? It tells how far
- * it has looked (VIRTIO 1.3, 2.7.7, used_event). 0: it does not tell, or nonsense.
- * Without the ring's mutex a hint, as the available index is.
+ * it has looked (VIRTIO 1.3, 2.7.7, used_event), but for a zero by which Linux says
+ * that it does not want a signal. Negative: it does not tell, or nonsense. Without the
+ * ring's mutex a hint, as the indexes are.
  */
-static unsigned int vhost_blk_signal_outstanding(struct vhost_blk_vq *ring)
+static int vhost_blk_signal_outstanding(struct vhost_blk_vq *ring)
 {
 	struct vhost_virtqueue *vq = &ring->vq;
 	vring_avail_t __user *avail = READ_ONCE(vq->avail);
@@ -110,10 +116,11 @@ static unsigned int vhost_blk_signal_outstanding(struct vhost_blk_vq *ring)
 	u16 n;
 
 	if (!vhost_has_feature(vq, VIRTIO_RING_F_EVENT_IDX) ||
-	    get_user(seen, &avail->ring[num]))
-		return 0;
+	    get_user(seen, &avail->ring[num]) ||
+	    (!seen && READ_ONCE(vq->last_used_idx) > num))
+		return -1;
 	n = READ_ONCE(vq->avail_idx) - vhost16_to_cpu(vq, seen);
-	return n <= num ? n : 0;
+	return n <= num ? n : -1;
 }
 
 /*
@@ -124,7 +131,7 @@ static unsigned int vhost_blk_signal_larger(struct vhost_blk_vq *ring)
 {
 	struct vhost_blk_signal *signal = &ring->signal;
 
-	if (!signal->peak || signal->peak > signal->depth)
+	if (!signal->tells || signal->peak > signal->depth)
 		return min(max(signal->goal, signal->peak) * 2, ring->vq.num);
 	if (signal->peak > signal->goal)
 		return max(signal->depth * 3 / 4, signal->goal);
@@ -138,7 +145,7 @@ static void vhost_blk_signal_paid(struct vhost_blk_vq *ring)
 	unsigned int goal;
 
 	WRITE_ONCE(signal->took, signal->since ? local_clock() - signal->since : 0);
-	if (signal->trying) {
+	if (signal->trying && signal->goal > signal->depth) {
 		signal->try_after = VHOST_BLK_SIGNAL_TRY_MIN;
 		signal->credit = 0;
 	}
@@ -160,6 +167,9 @@ static bool vhost_blk_signal_elsewhere(const struct vhost_blk_vq *ring)
 {
 	u64 last = ring->poller->last, moved = ring->signal.moved;
 
+	if (is_power_of_2(READ_ONCE(ring->poller->rings)) &&
+	    !vhost_blk_share_others(ring->poller))
+		return false;
 	return last > moved && last - moved >= vhost_blk_signal_bound(ring) / 8;
 }
 
@@ -174,32 +184,36 @@ static bool vhost_blk_signal_waits(struct vhost_blk_vq *ring, u64 now)
 	u64 bound = vhost_blk_signal_bound(ring);
 
 	return !READ_ONCE(ring->inflight) &&
-	       now - READ_ONCE(signal->moved) >=
+	       vhost_blk_signal_passed(READ_ONCE(signal->moved), now) >=
 	       clamp(READ_ONCE(signal->took), bound / 8, bound / 2) &&
-	       vhost_blk_signal_outstanding(ring) <= READ_ONCE(signal->held);
+	       vhost_blk_signal_outstanding(ring) <= (int)READ_ONCE(signal->held);
 }
 
 /* An attempt has failed, or a goal that was reached before: be slower to try. */
-static void vhost_blk_signal_back_off(struct vhost_blk_signal *signal, u32 most)
+static void vhost_blk_signal_back_off(struct vhost_blk_signal *signal)
 {
+	unsigned int most = signal->tells ? VHOST_BLK_SIGNAL_TRY_TOLD :
+					    VHOST_BLK_SIGNAL_TRY_MAX;
+
 	signal->try_after = min(signal->try_after * 2, most);
 }
 
 /*
  * The guest has waited for nothing: there was all that it has. A quarter less is the
- * goal, so that it has something to do until the signal gets there. If there was less
- * than is known to be good, it may have been held up instead: not less than before an
- * attempt, or than half the goal.
+ * goal, so that it has something to do until the signal gets there; an attempt has not
+ * failed if that is more than before. If there was less than is known to be good, it may
+ * have been held up instead: not less than before an attempt, or than half the goal.
  */
 static void vhost_blk_signal_lower(struct vhost_blk_signal *signal)
 {
 	unsigned int good = signal->trying ? signal->was : signal->goal / 2;
+	unsigned int most = signal->held * 3 / 4;
 
-	if (signal->trying || signal->reached)
-		vhost_blk_signal_back_off(signal, signal->tells ?
-					  VHOST_BLK_SIGNAL_TRY_TOLD :
-					  VHOST_BLK_SIGNAL_TRY_MAX);
-	signal->goal = max(signal->held < good ? good : signal->held * 3 / 4, 1U);
+	if (signal->trying && most > signal->was)
+		signal->try_after = VHOST_BLK_SIGNAL_TRY_MIN;
+	else if (signal->trying || signal->reached)
+		vhost_blk_signal_back_off(signal);
+	signal->goal = max(signal->held < good ? good : most, 1U);
 	signal->depth = max(signal->held, signal->goal);
 }
 
@@ -207,20 +221,23 @@ static void vhost_blk_signal_lower(struct vhost_blk_signal *signal)
 static void vhost_blk_signal_fit(struct vhost_blk_signal *signal)
 {
 	if (signal->trying)
-		vhost_blk_signal_back_off(signal, VHOST_BLK_SIGNAL_TRY_MAX);
-	signal->goal = max(signal->held, 1U);
+		vhost_blk_signal_back_off(signal);
+	signal->goal = max3(signal->held, signal->trying ? signal->was : 1, 1U);
 	signal->depth = max(signal->peak, signal->held);
 }
 
 /*
  * The goal was not reached in time. If it is, as a rule, the guest may have been held
- * up this once, or have been busy with its other disks.
+ * up this once, or have been busy with its other disks. If it has seen all that it
+ * sent before it was signalled, it lacks nothing.
  */
 static void vhost_blk_signal_missed(struct vhost_blk_vq *ring, bool waits)
 {
 	struct vhost_blk_signal *signal = &ring->signal;
 	unsigned int price = VHOST_BLK_SIGNAL_PRICE;
 
+	if (!vhost_blk_signal_outstanding(ring))
+		return;
 	ring->stats.hold_misses++;
 	if (vhost_blk_signal_elsewhere(ring))
 		price = 1;
@@ -286,23 +303,23 @@ void vhost_blk_signal_add(struct vhost_blk_vq *ring, unsigned int n)
 void vhost_blk_signal_arrived(struct vhost_blk_vq *ring)
 {
 	struct vhost_blk_signal *signal = &ring->signal;
-	unsigned int outstanding;
+	int outstanding;
 
 	if (!vhost_blk_signal_bound(ring))
 		return;
 	outstanding = vhost_blk_signal_outstanding(ring);
-	if (outstanding)
+	if (outstanding > 0) {
 		signal->tells = true;
-	signal->peak = max(signal->peak, outstanding);
+		signal->peak = max_t(unsigned int, signal->peak, outstanding);
+	}
 	if (signal->since)
 		WRITE_ONCE(signal->moved, local_clock());
 }
 
 static bool vhost_blk_signal_over(struct vhost_blk_vq *ring, u64 now)
 {
-	u64 since = READ_ONCE(ring->signal.since);
-
-	return now - since >= vhost_blk_signal_bound(ring);
+	return vhost_blk_signal_passed(READ_ONCE(ring->signal.since), now) >=
+	       vhost_blk_signal_bound(ring);
 }
 
 /**

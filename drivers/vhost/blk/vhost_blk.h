@@ -242,6 +242,8 @@ struct vhost_blk_nap {
  * @share:	with whom it shares a CPU, while it leads or is led
  * @led:	on &vhost_blk_share.others
  * @gave_way:	it has let another run since the last progress; the worker's own
+ * @careful:	turns for which no signal is held, as submission may sleep; the
+ *		worker's own, or the lead's
  * @sleeps:	times it went idle
  * @requeues:	times its quantum ended
  * @times_led:	how often somebody else began to serve its rings
@@ -260,6 +262,7 @@ struct vhost_blk_poller {
 	struct vhost_blk_share *share;
 	struct list_head led;
 	bool gave_way;
+	unsigned int careful;
 	u64 sleeps;
 	u64 requeues;
 	u64 times_led;
@@ -298,15 +301,15 @@ struct vhost_blk_share {
  * @held:	completions that it stands for
  * @goal:	send it when there are so many
  * @was:	the goal before an attempt
- * @depth:	most requests that the guest is known to have outstanding
- * @peak:	most that it has had since the last signal; 0: nothing is known
- * @reached:	times that the goal was reached, since it changed
+ * @depth:	requests that the guest is known to have outstanding at a time
+ * @peak:	most that it has had since the last signal, if it tells
+ * @reached:	times that the goal was reached, since it changed or was missed
  * @credit:	that the goal has by being reached
  * @try_after:	try a larger one after @reached is so much
  * @trying:	the goal is such an attempt
  * @tells:	the guest says what it has outstanding
  *
- * Protected by the ring's mutex.
+ * Protected by the ring's mutex; some are read without it as a hint.
  */
 struct vhost_blk_signal {
 	u32 us;

@@ -108,7 +108,7 @@ struct vhost_blk_config {
  * @signal_us:	the guest's signal may be held back for so many microseconds
  *		while more completions are to be expected, and a worker that
  *		does not spin may let a busy guest's requests wait for a 32nd
- *		part of that (at least 10), rather than have each announced;
+ *		part of that (at least 10, at most 300), rather than have each announced;
  *		less than 10: never the latter; 0: neither
  * @reserved:	must be zero
  *

@@ -195,6 +195,11 @@ static int make(struct blkdev *b)
 		{ "irqmode", "2" }, { "completion_nsec", "2000000" },
 		{ NULL, NULL },
 	};
+	static const struct null_attr few[] = {
+		{ "irqmode", "2" }, { "completion_nsec", "2000000" },
+		{ "submit_queues", "1" }, { "hw_queue_depth", "4" }, { "poll_queues", "0" },
+		{ NULL, NULL },
+	};
 	static const struct null_attr timer_30us[] = {
 		{ "irqmode", "2" }, { "completion_nsec", "30000" },
 		{ NULL, NULL },
@@ -256,6 +261,9 @@ static int make(struct blkdev *b)
 		break;
 	case BLKDEV_NULL_TIMER:
 		r = blkdev_make_null(name = "vbt-timer", timer);
+		break;
+	case BLKDEV_NULL_FEW:
+		r = blkdev_make_null(name = "vbt-few", few);
 		break;
 	case BLKDEV_NULL_30US:
 		r = blkdev_make_null(name = "vbt-30us", timer_30us);

@@ -129,6 +129,49 @@ TEST_F(signal, is_hardly_ever_held_at_depth_one)
 	EXPECT_EQ(0, b.signals_saved - a.signals_saved);
 }
 
+/* What is tried in vain is tried ever less. */
+TEST_F(signal, is_hardly_ever_held_in_vain_at_small_depths)
+{
+	unsigned long n = 3000, least;
+	struct vhost_blk_stats a, b;
+	unsigned int depth, i;
+
+	for (depth = 2; depth <= 4; depth++) {
+		/* time to learn; and others may disturb us */
+		for (least = n, i = 0; i < 10 && least > n / 100; i++) {
+			settled(_metadata, self, &a);
+			ASSERT_LT(0, guest_run(self->q, self->r, depth, n, 0));
+			ASSERT_EQ(0, vdev_stats(&self->d, 0, &b));
+			if (b.hold_misses - a.hold_misses < least)
+				least = b.hold_misses - a.hold_misses;
+		}
+		TH_LOG("depth %u: %lu of %lu in vain", depth, least, n);
+		EXPECT_GE(n / 100, least);
+	}
+}
+
+/* A signal that is held would wait for as long as the submission sleeps. */
+TEST_F(signal, is_not_held_where_submission_sleeps)
+{
+	struct vhost_blk_stats a, b;
+	struct blkdev few;
+
+	ASSERT_EQ(0, vq_stop(self->q));
+	ASSERT_EQ(0, vq_reset(self->q));
+	self->q->vr.avail->flags = 0;
+	OPEN_DISK(&few, BLKDEV_NULL_FEW);
+	ASSERT_EQ(0, set_poll(&self->d, POLL_US, VHOST_BLK_MAX_SIGNAL_US));
+	ASSERT_EQ(0, vq_start(self->q, few.fd));
+	ASSERT_LT(0, guest_run(self->q, self->r, DEPTH, 100, 0));
+	ASSERT_EQ(0, vdev_stats(&self->d, 0, &a));
+	ASSERT_LT(0, guest_run(self->q, self->r, DEPTH, 300, 0));
+	ASSERT_EQ(0, vdev_stats(&self->d, 0, &b));
+	EXPECT_EQ(0, b.signals_saved - a.signals_saved);
+	EXPECT_LT(300 / 5, b.signals - a.signals);
+	ASSERT_EQ(0, vq_stop(self->q));
+	blkdev_close(&few);
+}
+
 /* More than one is expected, and nothing is held. */
 static void expect_many(struct __test_metadata *_metadata,
 			FIXTURE_DATA(signal) *self, struct vhost_blk_stats *s)
@@ -295,6 +338,48 @@ TEST_F(told, is_held_as_soon_as_more_requests_come)
 			least = s.signals;
 	}
 	EXPECT_GE(n / 10, least);
+}
+
+TEST_F(told, is_hardly_ever_held_in_vain_at_small_depths)
+{
+	unsigned long n = 3000, least;
+	struct vhost_blk_stats s;
+	unsigned int depth, i;
+
+	for (depth = 2; depth <= 4; depth++) {
+		for (least = n, i = 0; i < 10 && least > n / 100; i++) {
+			guest_of(_metadata, self, depth, n, &s);
+			if (s.hold_misses < least)
+				least = s.hold_misses;
+		}
+		EXPECT_GE(n / 100, least);
+	}
+}
+
+/* It has looked by itself, so it is not this signal that it lacks. */
+TEST_F(told, is_not_missed_by_a_guest_that_has_seen_all)
+{
+	struct vhost_blk_stats a, b;
+	uint64_t missed = 1;
+	unsigned int i;
+	int err;
+
+	/* others may disturb us */
+	for (i = 0; i < 10 && missed; i++) {
+		guest_of(_metadata, self, DEPTH, 1000, &a);
+		sleep_ms(3 * SIGNAL_US / 1000);
+		ASSERT_EQ(0, vdev_stats(&self->d, 0, &a));
+		ASSERT_LE(0, req_add(self->q, &self->r[0]));
+		vq_kick(self->q);
+		while (!req_reap(self->q, &err))
+			ASSERT_EQ(0, err);
+		ASSERT_FALSE(vq_listen(self->q));
+		sleep_ms(3 * SIGNAL_US / 1000);
+		ASSERT_EQ(0, vdev_stats(&self->d, 0, &b));
+		ASSERT_EQ(1, b.signal_holds - a.signal_holds);
+		missed = b.hold_misses - a.hold_misses;
+	}
+	EXPECT_EQ(0, missed);
 }
 
 /* There is always more to come, but later than it may be waited for. */
