@@ -20,6 +20,9 @@
  */
 #define VHOST_BLK_QUANTUM_NS	(50 * NSEC_PER_USEC)
 
+/* After a turn that slept for longer than a quantum, so many are careful. */
+#define VHOST_BLK_CAREFUL	64
+
 /* A spin that is shorter than this part of poll_us is none. */
 #define VHOST_BLK_SPIN_SHORTEST	32
 
@@ -137,12 +140,31 @@ void vhost_blk_poll_flush(struct vhost_blk_poller *poller,
 	}
 }
 
+/**
+ * vhost_blk_poll_slept - has this turn slept, and for long?
+ * @by:		the poller that runs
+ * @switches:	&task_struct.nvcsw before
+ *
+ * Then the turns that follow hold no signal, which would wait as long.
+ * Context: @by's worker.
+ */
+bool vhost_blk_poll_slept(struct vhost_blk_poller *by, unsigned long switches)
+{
+	if (likely(current->nvcsw == switches) ||
+	    local_clock() - by->turn < VHOST_BLK_QUANTUM_NS)
+		return false;
+	by->careful = VHOST_BLK_CAREFUL;
+	return true;
+}
+
 /* Every ring of @poller that has something to do gets one batch served. */
-static unsigned int vhost_blk_poll_serve(struct vhost_blk_poller *poller)
+static unsigned int vhost_blk_poll_serve(struct vhost_blk_poller *poller,
+					 struct vhost_blk_poller *by)
 {
 	struct vhost_blk_walk walk = vhost_blk_poll_walk(poller, NULL);
 	struct vhost_blk_vq *ring;
 	unsigned int progress = 0;
+	unsigned long switches;
 	struct blk_plug plug;
 
 	vhost_blk_poll_disks(poller);
@@ -150,29 +172,30 @@ static unsigned int vhost_blk_poll_serve(struct vhost_blk_poller *poller)
 	while ((ring = vhost_blk_poll_next(&walk)))
 		if (vhost_blk_ring_has_work(ring) &&
 		    !fatal_signal_pending(current))
-			progress += vhost_blk_ring_service(ring);
+			progress += vhost_blk_ring_service(ring, by);
+	switches = current->nvcsw;
 	blk_finish_plug(&plug);
-	if (unlikely(poller->careful) && progress) {
-		poller->careful--;
-		vhost_blk_poll_flush(poller, NULL);
-	}
+	vhost_blk_poll_slept(by, switches);
 	return progress;
 }
 
 /* One turn: @poller's rings, and those of the pollers that it leads. */
 static unsigned int vhost_blk_poll_turn(struct vhost_blk_poller *poller)
 {
-	unsigned int progress = vhost_blk_poll_serve(poller);
+	unsigned int progress = vhost_blk_poll_serve(poller, poller);
 	struct vhost_blk_poller *other = poller;
-	struct vhost_blk_share *share;
+	struct vhost_blk_share *share = NULL;
 
-	if (!vhost_blk_share_others(poller))
-		return progress;
-	share = vhost_blk_share_lock(poller);
+	if (vhost_blk_share_others(poller))
+		share = vhost_blk_share_lock(poller);
 	while ((other = vhost_blk_share_next(share, other))) {
 		other->last = poller->last;
-		progress += vhost_blk_poll_serve(other);
+		progress += vhost_blk_poll_serve(other, poller);
 		cond_resched();
+	}
+	if (unlikely(poller->careful) && progress) {
+		poller->careful--;
+		vhost_blk_poll_flush(poller, share);
 	}
 	vhost_blk_share_unlock(share);
 	return progress;
@@ -435,6 +458,7 @@ static bool vhost_blk_poll_quantum(struct vhost_blk_poller *poller, u64 now)
 	vhost_blk_share_unlock(share);
 
 	do {
+		poller->turn = now;
 		progress = vhost_blk_poll_turn(poller);
 		now = local_clock();
 		if (poller->nap.napping)

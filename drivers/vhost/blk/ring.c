@@ -67,9 +67,6 @@ void vhost_blk_ring_break(struct vhost_blk_vq *ring)
 		vhost_poll_stop(&vq->poll);
 }
 
-/* After a submission that slept, so many turns are careful. */
-#define VHOST_BLK_CAREFUL	64
-
 /*
  * Most bytes that a ring may start in one go, whatever the size of its
  * requests: submission sleeps when the device has had enough, and others wait
@@ -209,25 +206,25 @@ static unsigned int vhost_blk_ring_finish(struct vhost_blk_vq *ring)
 /**
  * vhost_blk_ring_service - complete what is done, fetch a batch, signal if due
  * @ring:	the ring
+ * @by:		the poller that runs: the ring's, or its lead
  *
  * Where submission has slept of late, no signal is held meanwhile.
- * Context: the ring's worker or its lead's, under a plug.
+ * Context: @by's worker, under a plug.
  * Return: how many requests were moved; a signal that was due counts as one.
  */
-unsigned int vhost_blk_ring_service(struct vhost_blk_vq *ring)
+unsigned int vhost_blk_ring_service(struct vhost_blk_vq *ring,
+				    struct vhost_blk_poller *by)
 {
-	struct vhost_blk_poller *poller = ring->poller;
 	unsigned long switches;
 	unsigned int n;
 
 	mutex_lock(&ring->vq.mutex);
+	ring->signal.at_once = by->careful;
 	switches = current->nvcsw;
 	n = vhost_blk_ring_finish(ring);
-	if (unlikely(poller->careful))
-		vhost_blk_signal_flush(ring);
 	n += vhost_blk_ring_fetch(ring);
-	if (unlikely(current->nvcsw != switches))
-		poller->careful = VHOST_BLK_CAREFUL;
+	if (unlikely(vhost_blk_poll_slept(by, switches)))
+		vhost_blk_signal_flush(ring);
 	n += vhost_blk_signal_check(ring);
 	mutex_unlock(&ring->vq.mutex);
 	return n;

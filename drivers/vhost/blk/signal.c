@@ -144,7 +144,8 @@ static void vhost_blk_signal_paid(struct vhost_blk_vq *ring)
 	struct vhost_blk_signal *signal = &ring->signal;
 	unsigned int goal;
 
-	WRITE_ONCE(signal->took, signal->since ? local_clock() - signal->since : 0);
+	WRITE_ONCE(signal->took, signal->since ?
+		   vhost_blk_signal_passed(signal->since, local_clock()) : 0);
 	if (signal->trying && signal->goal > signal->depth) {
 		signal->try_after = VHOST_BLK_SIGNAL_TRY_MIN;
 		signal->credit = 0;
@@ -166,8 +167,9 @@ static void vhost_blk_signal_paid(struct vhost_blk_vq *ring)
 static bool vhost_blk_signal_elsewhere(const struct vhost_blk_vq *ring)
 {
 	u64 last = ring->poller->last, moved = ring->signal.moved;
+	u64 rings = READ_ONCE(ring->poller->rings);
 
-	if (is_power_of_2(READ_ONCE(ring->poller->rings)) &&
+	if (!(rings & (rings - 1)) &&
 	    !vhost_blk_share_others(ring->poller))
 		return false;
 	return last > moved && last - moved >= vhost_blk_signal_bound(ring) / 8;
@@ -189,7 +191,7 @@ static bool vhost_blk_signal_waits(struct vhost_blk_vq *ring, u64 now)
 	       vhost_blk_signal_outstanding(ring) <= (int)READ_ONCE(signal->held);
 }
 
-/* An attempt has failed, or a goal that was reached before: be slower to try. */
+/* An attempt has failed, or a goal was missed: be slower to try. */
 static void vhost_blk_signal_back_off(struct vhost_blk_signal *signal)
 {
 	unsigned int most = signal->tells ? VHOST_BLK_SIGNAL_TRY_TOLD :
@@ -209,9 +211,7 @@ static void vhost_blk_signal_lower(struct vhost_blk_signal *signal)
 	unsigned int good = signal->trying ? signal->was : signal->goal / 2;
 	unsigned int most = signal->held * 3 / 4;
 
-	if (signal->trying && most > signal->was)
-		signal->try_after = VHOST_BLK_SIGNAL_TRY_MIN;
-	else if (signal->trying || signal->reached)
+	if (!signal->trying || most <= signal->was)
 		vhost_blk_signal_back_off(signal);
 	signal->goal = max(signal->held < good ? good : most, 1U);
 	signal->depth = max(signal->held, signal->goal);
@@ -220,7 +220,7 @@ static void vhost_blk_signal_lower(struct vhost_blk_signal *signal)
 /* The guest, or the disk, is still at work: no more than this fits into the bound. */
 static void vhost_blk_signal_fit(struct vhost_blk_signal *signal)
 {
-	if (signal->trying)
+	if (signal->trying && signal->held <= signal->was)
 		vhost_blk_signal_back_off(signal);
 	signal->goal = max3(signal->held, signal->trying ? signal->was : 1, 1U);
 	signal->depth = max(signal->peak, signal->held);
@@ -280,7 +280,7 @@ void vhost_blk_signal_add(struct vhost_blk_vq *ring, unsigned int n)
 	if (signal->since)
 		ring->stats.signals_saved++;
 	WRITE_ONCE(signal->held, signal->held + n);
-	if (!vhost_blk_signal_bound(ring)) {
+	if (signal->at_once || !vhost_blk_signal_bound(ring)) {
 		vhost_blk_signal_send(ring);
 	} else if (signal->held >= signal->goal) {
 		vhost_blk_signal_paid(ring);

@@ -242,8 +242,9 @@ struct vhost_blk_nap {
  * @share:	with whom it shares a CPU, while it leads or is led
  * @led:	on &vhost_blk_share.others
  * @gave_way:	it has let another run since the last progress; the worker's own
- * @careful:	turns for which no signal is held, as submission may sleep; the
- *		worker's own, or the lead's
+ * @turn:	local_clock() when this turn began; the worker's own
+ * @careful:	turns for which it holds no signal, as submission may sleep; the
+ *		worker's own
  * @sleeps:	times it went idle
  * @requeues:	times its quantum ended
  * @times_led:	how often somebody else began to serve its rings
@@ -262,6 +263,7 @@ struct vhost_blk_poller {
 	struct vhost_blk_share *share;
 	struct list_head led;
 	bool gave_way;
+	u64 turn;
 	unsigned int careful;
 	u64 sleeps;
 	u64 requeues;
@@ -308,6 +310,7 @@ struct vhost_blk_share {
  * @try_after:	try a larger one after @reached is so much
  * @trying:	the goal is such an attempt
  * @tells:	the guest says what it has outstanding
+ * @at_once:	nothing is held for now
  *
  * Protected by the ring's mutex; some are read without it as a hint.
  */
@@ -326,6 +329,7 @@ struct vhost_blk_signal {
 	unsigned int try_after;
 	bool trying;
 	bool tells;
+	bool at_once;
 };
 
 /**
@@ -467,6 +471,7 @@ bool vhost_blk_poll_quiet(struct vhost_blk_poller *poller);
 bool vhost_blk_poll_release(struct vhost_blk_poller *poller);
 void vhost_blk_poll_flush(struct vhost_blk_poller *poller,
 			  struct vhost_blk_share *share);
+bool vhost_blk_poll_slept(struct vhost_blk_poller *by, unsigned long switches);
 void vhost_blk_poll_wake(struct vhost_blk_vq *ring);
 
 /* park.c */
@@ -544,7 +549,8 @@ void vhost_blk_nap_stop(struct vhost_blk_poller *poller);
 
 /* ring.c */
 bool vhost_blk_ring_has_work(struct vhost_blk_vq *ring);
-unsigned int vhost_blk_ring_service(struct vhost_blk_vq *ring);
+unsigned int vhost_blk_ring_service(struct vhost_blk_vq *ring,
+				    struct vhost_blk_poller *by);
 bool vhost_blk_ring_idle(struct vhost_blk_vq *ring);
 int vhost_blk_ring_settle(struct vhost_blk_vq *ring);
 void vhost_blk_ring_drain_work(struct work_struct *work);

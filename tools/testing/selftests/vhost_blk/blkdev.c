@@ -196,7 +196,7 @@ static int make(struct blkdev *b)
 		{ NULL, NULL },
 	};
 	static const struct null_attr few[] = {
-		{ "irqmode", "2" }, { "completion_nsec", "2000000" },
+		{ "irqmode", "2" }, { "completion_nsec", "10000000" },
 		{ "submit_queues", "1" }, { "hw_queue_depth", "4" }, { "poll_queues", "0" },
 		{ NULL, NULL },
 	};

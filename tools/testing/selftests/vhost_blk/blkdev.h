@@ -16,7 +16,7 @@ enum blkdev_kind {
 	BLKDEV_NULL_SMALL,	/* at most 8 sectors per request, virtual boundary */
 	BLKDEV_NULL_SOFTIRQ,	/* completes from softirq */
 	BLKDEV_NULL_TIMER,	/* completes after 2 ms, from a timer */
-	BLKDEV_NULL_FEW,	/* the same, four requests at a time */
+	BLKDEV_NULL_FEW,	/* the same after 10 ms, four requests at a time */
 	BLKDEV_NULL_30US,	/* the same after 30 us */
 	BLKDEV_NULL_60US,
 	BLKDEV_NULL_RO,		/* read-only */

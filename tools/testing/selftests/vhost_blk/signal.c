@@ -166,8 +166,8 @@ TEST_F(signal, is_not_held_where_submission_sleeps)
 	ASSERT_EQ(0, vdev_stats(&self->d, 0, &a));
 	ASSERT_LT(0, guest_run(self->q, self->r, DEPTH, 300, 0));
 	ASSERT_EQ(0, vdev_stats(&self->d, 0, &b));
+	EXPECT_EQ(0, b.signal_holds - a.signal_holds);
 	EXPECT_EQ(0, b.signals_saved - a.signals_saved);
-	EXPECT_LT(300 / 5, b.signals - a.signals);
 	ASSERT_EQ(0, vq_stop(self->q));
 	blkdev_close(&few);
 }
@@ -340,6 +340,28 @@ TEST_F(told, is_held_as_soon_as_more_requests_come)
 	EXPECT_GE(n / 10, least);
 }
 
+/* Now and then it has more, and then less again. */
+TEST_F(told, is_not_held_in_vain_each_time_the_depth_changes)
+{
+	unsigned int n = 300, least = n + 1, i, j;
+	struct vhost_blk_stats a, b;
+
+	/* others may disturb us */
+	for (i = 0; i < 5 && least > n; i++) {
+		ASSERT_EQ(0, vdev_stats(&self->d, 0, &a));
+		for (j = 0; j < n; j++) {
+			ASSERT_LE(0, guest_run(self->q, self->r, 8, 8, 0));
+			ASSERT_LE(0, guest_run(self->q, self->r, 1, 2, 0));
+		}
+		ASSERT_EQ(0, vdev_stats(&self->d, 0, &b));
+		TH_LOG("%llu signals, %llu held, %llu in vain", b.signals - a.signals,
+		       b.signal_holds - a.signal_holds, b.hold_misses - a.hold_misses);
+		if (b.hold_misses - a.hold_misses < least)
+			least = b.hold_misses - a.hold_misses;
+	}
+	EXPECT_GE(n, least);
+}
+
 TEST_F(told, is_hardly_ever_held_in_vain_at_small_depths)
 {
 	unsigned long n = 3000, least;
@@ -397,7 +419,7 @@ TEST_F(told, is_hardly_ever_held_in_vain_for_a_slow_disk)
 	ASSERT_LE(0, guest_run(self->q, self->r, 4, 400, 700));
 	ASSERT_EQ(0, vdev_stats(&self->d, 0, &s));
 	TH_LOG("%llu held, %llu in vain", s.signal_holds, s.hold_misses);
-	EXPECT_GE(400 / 8, s.hold_misses);
+	EXPECT_GE(400 / 6, s.hold_misses);
 	ASSERT_EQ(0, vq_stop(self->q));
 	blkdev_close(&slow);
 }
