@@ -192,11 +192,13 @@ class Bench:
         self.stop(guests)
 
     def round(self, phase, cells, round_):
-        """All of a round, in their order."""
-        order = [(round_, name, cell) for name in phase.contenders for cell in cells]
-        random.shuffle(order)
-        order.sort(key=lambda run: run[2].share is not None)    # when the full rate is known
-        return order
+        """All of a round, in their order: a cell at a time, so that those who are compared
+        meet the same machine, whose speed changes within seconds.
+        """
+        cells = random.sample(cells, len(cells))
+        cells.sort(key=lambda cell: cell.share is not None)     # when the full rate is known
+        return [(round_, name, cell) for cell in cells
+                for name in random.sample(phase.contenders, len(phase.contenders))]
 
     def runs(self, guests, phase, runs):
         begun = time.monotonic()
