@@ -185,6 +185,16 @@ void vhost_blk_break(VHostBlk *v, const char *reason)
                  "still until the guest resets it", vhost_blk_name(v), reason);
 }
 
+/* Nobody serves, as the user wants it. */
+static void vhost_blk_stand_still(VHostBlk *v, const char *reason)
+{
+    vhost_blk_set_server(v, VHOST_BLK_SERVER_NONE, reason);
+    virtio_error(VIRTIO_DEVICE(v), "vhost-blk: the kernel cannot serve "
+                 "'%s' and fallback=off forbids QEMU to: %s; the device "
+                 "stands still until the guest resets it",
+                 vhost_blk_name(v), reason);
+}
+
 /* The rings do not go to the kernel, or come back from it. */
 static void vhost_blk_fall_back(VHostBlk *v, const char *reason, bool passing)
 {
@@ -198,11 +208,7 @@ static void vhost_blk_fall_back(VHostBlk *v, const char *reason, bool passing)
         if (v->server == VHOST_BLK_SERVER_QEMU) {
             vbc->parent_ioeventfd_detach(s);
         }
-        vhost_blk_set_server(v, VHOST_BLK_SERVER_NONE, reason);
-        virtio_error(VIRTIO_DEVICE(v), "vhost-blk: the kernel cannot serve "
-                     "'%s' and fallback=off forbids QEMU to: %s; the device "
-                     "stands still until the guest resets it",
-                     vhost_blk_name(v), reason);
+        vhost_blk_stand_still(v, reason);
         return;
     }
     if (v->server != VHOST_BLK_SERVER_QEMU) {
@@ -286,7 +292,9 @@ static int vhost_blk_start_ioeventfd(VirtIODevice *vdev)
     int ret;
 
     ret = VHOST_BLK_GET_CLASS(v)->parent_start_ioeventfd(vdev);
-    if (ret < 0) {
+    if (ret < 0 && !v->fallback) {
+        vhost_blk_stand_still(v, "the notifiers cannot be set up");
+    } else if (ret < 0) {
         vhost_blk_set_server(v, VHOST_BLK_SERVER_QEMU,
                              "the notifiers cannot be set up");
         vhost_blk_announce(v, v->reason);
