@@ -284,7 +284,7 @@ static void vhost_blk_backend_finish(struct vhost_blk_vq *ring)
 	struct vhost_virtqueue *vq = &ring->vq;
 
 	vhost_blk_poll_remove(ring);
-	cancel_delayed_work_sync(&ring->iopoll_work);
+	vhost_blk_iopoll_stop(ring);
 	mutex_lock(&vq->mutex);
 	if (current->mm == ring->blk->dev.mm && vhost_blk_iotlb_ready(ring)) {
 		vhost_blk_signal_flush(ring);

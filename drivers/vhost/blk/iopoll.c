@@ -66,8 +66,10 @@ static bool vhost_blk_iopoll_wanted(const struct vhost_blk_vq *ring)
 
 static void vhost_blk_iopoll_look_later(struct vhost_blk_vq *ring)
 {
-	queue_delayed_work(vhost_blk_drain_wq, &ring->iopoll_work,
-			   VHOST_BLK_IOPOLL_LOOK);
+	/* Pairs with vhost_blk_iopoll_look(). */
+	smp_mb();
+	if (!timer_pending(&ring->iopoll_timer))
+		mod_timer(&ring->iopoll_timer, jiffies + VHOST_BLK_IOPOLL_LOOK);
 }
 
 /**
@@ -156,9 +158,15 @@ void vhost_blk_iopoll_ring(struct vhost_blk_vq *ring)
 	percpu_ref_put(vhost_blk_iopoll_usage(ring));
 }
 
-/* Ask for every one, as they may be in several queues. */
-static void vhost_blk_iopoll_all(struct vhost_blk_vq *ring)
+/*
+ * Ask for every one, as they may be in several queues. Takes no lock: whoever holds the
+ * ring's mutex may be asleep until these requests have ended. The ring has a backend,
+ * so its number of slots does not change.
+ */
+static void vhost_blk_iopoll_all(struct work_struct *work)
 {
+	struct vhost_blk_vq *ring = container_of(work, struct vhost_blk_vq,
+						 iopoll_work);
 	DEFINE_IO_COMP_BATCH(iob);
 	unsigned int i;
 
@@ -171,23 +179,42 @@ static void vhost_blk_iopoll_all(struct vhost_blk_vq *ring)
 	percpu_ref_put(vhost_blk_iopoll_usage(ring));
 }
 
-/**
- * vhost_blk_iopoll_look - are requests that are polled for at a standstill?
- * @work:	&vhost_blk_vq.iopoll_work
- *
- * Takes no lock: whoever holds the ring's mutex may be asleep until these requests
- * have ended. The ring has a backend, so its number of slots does not change.
- */
-void vhost_blk_iopoll_look(struct work_struct *work)
+/* Are requests that are polled for at a standstill? */
+static void vhost_blk_iopoll_look(struct timer_list *timer)
 {
-	struct vhost_blk_vq *ring = container_of(to_delayed_work(work),
-						 struct vhost_blk_vq, iopoll_work);
+	struct vhost_blk_vq *ring = container_of(timer, struct vhost_blk_vq,
+						 iopoll_timer);
 	u64 polled = READ_ONCE(ring->stats.polled);
 
+	/* Pairs with vhost_blk_iopoll_look_later(). */
+	smp_mb();
 	if (!vhost_blk_iopoll_busy(ring))
 		return;
 	if (polled == ring->polled_seen)
-		vhost_blk_iopoll_all(ring);
+		queue_work(vhost_blk_drain_wq, &ring->iopoll_work);
 	ring->polled_seen = polled;
 	vhost_blk_iopoll_look_later(ring);
+}
+
+/**
+ * vhost_blk_iopoll_init - prepare a ring's looks at what is polled for
+ * @ring:	being made; nobody else knows it
+ */
+void vhost_blk_iopoll_init(struct vhost_blk_vq *ring)
+{
+	INIT_LIST_HEAD(&ring->polled);
+	timer_setup(&ring->iopoll_timer, vhost_blk_iopoll_look, 0);
+	INIT_WORK(&ring->iopoll_work, vhost_blk_iopoll_all);
+}
+
+/**
+ * vhost_blk_iopoll_stop - look no more
+ * @ring:	nothing is in flight, and nobody starts anything
+ *
+ * Context: process.
+ */
+void vhost_blk_iopoll_stop(struct vhost_blk_vq *ring)
+{
+	timer_delete_sync(&ring->iopoll_timer);
+	cancel_work_sync(&ring->iopoll_work);
 }

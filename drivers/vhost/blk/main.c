@@ -76,8 +76,7 @@ static int vhost_blk_alloc_parts(struct vhost_blk *blk)
 		ring->batch = VHOST_BLK_BATCH;
 		ring->config.flags = VHOST_BLK_CONFIG_WRITEBACK;
 		init_llist_head(&ring->done);
-		INIT_LIST_HEAD(&ring->polled);
-		INIT_DELAYED_WORK(&ring->iopoll_work, vhost_blk_iopoll_look);
+		vhost_blk_iopoll_init(ring);
 		INIT_WORK(&ring->drain_work, vhost_blk_ring_drain_work);
 		init_waitqueue_head(&ring->drained);
 		vhost_blk_poll_init(ring);

@@ -347,7 +347,8 @@ struct vhost_blk_signal {
  * @nr_used:	of @heads
  * @done:	requests that the backend is through with
  * @polled:	requests that the disk has to be asked about
- * @iopoll_work: looks whether they are at a standstill, now and then
+ * @iopoll_timer: looks whether they are at a standstill, now and then
+ * @iopoll_work: asks for all of them then
  * @polled_seen: &vhost_blk_stats.polled when it looked last
  * @drain_work:	completes them when there is no worker any more
  * @drained:	woken when @inflight becomes 0
@@ -377,7 +378,8 @@ struct vhost_blk_vq {
 	struct vring_used_elem *heads;
 	struct llist_head done;
 	struct list_head polled;
-	struct delayed_work iopoll_work;
+	struct timer_list iopoll_timer;
+	struct work_struct iopoll_work;
 	u64 polled_seen;
 	struct work_struct drain_work;
 	wait_queue_head_t drained;
@@ -606,7 +608,8 @@ bool vhost_blk_iopoll_capable(struct block_device *bdev);
 void vhost_blk_iopoll_add(struct vhost_blk_req *req);
 bool vhost_blk_iopoll_refused(const struct bio *bio);
 void vhost_blk_iopoll_ring(struct vhost_blk_vq *ring);
-void vhost_blk_iopoll_look(struct work_struct *work);
+void vhost_blk_iopoll_init(struct vhost_blk_vq *ring);
+void vhost_blk_iopoll_stop(struct vhost_blk_vq *ring);
 
 /* Is the ring waiting for completions that come without an interrupt? */
 static inline bool vhost_blk_iopoll_busy(const struct vhost_blk_vq *ring)
