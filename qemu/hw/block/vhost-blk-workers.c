@@ -18,9 +18,11 @@
 
 /*
  * Parse one item of a CPU list, "3" or "3-5", and add its CPUs to @cpus.
- * Returns: what follows the item, NULL if it is none.
+ * Returns: what follows the item, NULL if it is none or names too large a CPU
+ * (then with an error).
  */
-static const char *vhost_blk_parse_cpus(const char *p, GArray *cpus)
+static const char *vhost_blk_parse_cpus(VHostBlk *v, const char *p,
+                                        GArray *cpus, Error **errp)
 {
     unsigned int first, last, cpu;
 
@@ -34,7 +36,12 @@ static const char *vhost_blk_parse_cpus(const char *p, GArray *cpus)
             return NULL;
         }
     }
-    if (first > last || last >= CPU_SETSIZE) {
+    if (first > last) {
+        return NULL;
+    }
+    if (last >= CPU_SETSIZE) {
+        error_setg(errp, "poll-cpu='%s': CPU %u is beyond the %d that can be "
+                   "named", v->poll_cpu, last, CPU_SETSIZE);
         return NULL;
     }
     for (cpu = first; cpu <= last; cpu++) {
@@ -46,13 +53,17 @@ static const char *vhost_blk_parse_cpus(const char *p, GArray *cpus)
 /* The CPUs of poll-cpu, in the order in which they are listed. */
 static GArray *vhost_blk_poll_cpus(VHostBlk *v, Error **errp)
 {
+    ERRP_GUARD();
     g_autoptr(GArray) cpus = g_array_new(false, false, sizeof(unsigned int));
     const char *p = v->poll_cpu;
 
     do {
-        p = vhost_blk_parse_cpus(p, cpus);
+        p = vhost_blk_parse_cpus(v, p, cpus, errp);
     } while (p && (*p == ',' || *p == ':') && p++);
 
+    if (*errp) {
+        return NULL;
+    }
     if (!p || *p) {
         error_setg(errp, "poll-cpu='%s' is not a list of CPUs such as 3, 3-4 "
                    "or 3:5", v->poll_cpu);
@@ -152,6 +163,26 @@ static bool vhost_blk_workers_find(VHostBlk *v, int vhostfd, Error **errp)
     return true;
 }
 
+/* Why sched_setaffinity() has failed with @err for @cpu. */
+static const char *vhost_blk_no_cpu(unsigned int cpu, int err)
+{
+    const char *all = "/sys/devices/system/cpu";
+    g_autofree char *path = g_strdup_printf("%s/cpu%u", all, cpu);
+    g_autofree char *online = g_build_filename(path, "online", NULL);
+    g_autofree char *state = NULL;
+
+    if (err != EINVAL || !g_file_test(all, G_FILE_TEST_IS_DIR)) {
+        return g_strerror(err);
+    }
+    if (!g_file_test(path, G_FILE_TEST_IS_DIR)) {
+        return "there is no such CPU";
+    }
+    if (g_file_get_contents(online, &state, NULL, NULL) && *state == '0') {
+        return "it is offline";
+    }
+    return "it is not in this process's cpuset";
+}
+
 static bool vhost_blk_workers_pin(VHostBlk *v, Error **errp)
 {
     g_autoptr(GArray) cpus = vhost_blk_poll_cpus(v, errp);
@@ -167,8 +198,9 @@ static bool vhost_blk_workers_pin(VHostBlk *v, Error **errp)
         CPU_ZERO(&set);
         CPU_SET(cpu, &set);
         if (sched_setaffinity(v->worker_tids[w], sizeof(set), &set) < 0) {
-            error_setg_errno(errp, errno, "poll-cpu: cannot pin thread %"
-                             PRId32 " to CPU %u", v->worker_tids[w], cpu);
+            error_setg(errp, "poll-cpu: cannot pin thread %" PRId32 " to CPU %u: "
+                       "%s", v->worker_tids[w], cpu,
+                       vhost_blk_no_cpu(cpu, errno));
             return false;
         }
     }
