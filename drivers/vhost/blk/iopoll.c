@@ -215,6 +215,7 @@ void vhost_blk_iopoll_init(struct vhost_blk_vq *ring)
  */
 void vhost_blk_iopoll_stop(struct vhost_blk_vq *ring)
 {
+	/* In this order: the timer queues the work, which does not start the timer. */
 	timer_delete_sync(&ring->iopoll_timer);
 	cancel_work_sync(&ring->iopoll_work);
 }

@@ -20,7 +20,7 @@
  */
 #define VHOST_BLK_QUANTUM_NS	(50 * NSEC_PER_USEC)
 
-/* After a turn that slept for longer than a quantum, so many are careful. */
+/* After a turn that slept and was longer than a quantum, so many are careful. */
 #define VHOST_BLK_CAREFUL	64
 
 /* A spin that is shorter than this part of poll_us is none. */
@@ -141,7 +141,7 @@ void vhost_blk_poll_flush(struct vhost_blk_poller *poller,
 }
 
 /**
- * vhost_blk_poll_slept - has this turn slept, and for long?
+ * vhost_blk_poll_slept - has this turn slept, and been long?
  * @by:		the poller that runs
  * @switches:	&task_struct.nvcsw before
  *
@@ -150,8 +150,9 @@ void vhost_blk_poll_flush(struct vhost_blk_poller *poller,
  */
 bool vhost_blk_poll_slept(struct vhost_blk_poller *by, unsigned long switches)
 {
+	/* Signed: another CPU's clock may have been ahead. */
 	if (likely(current->nvcsw == switches) ||
-	    local_clock() - by->turn < VHOST_BLK_QUANTUM_NS)
+	    (s64)(local_clock() - by->turn) < VHOST_BLK_QUANTUM_NS)
 		return false;
 	by->careful = VHOST_BLK_CAREFUL;
 	return true;
@@ -476,6 +477,7 @@ static bool vhost_blk_poll_quantum(struct vhost_blk_poller *poller, u64 now)
 		if (rest == VHOST_BLK_GIVE_WAY) {
 			poller->gave_way = true;
 			vhost_blk_share_give_way();
+			now = local_clock();
 		}
 		cpu_relax();
 	} while (now < end && !vhost_blk_poll_must_yield());

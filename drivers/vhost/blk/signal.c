@@ -217,10 +217,15 @@ static void vhost_blk_signal_lower(struct vhost_blk_signal *signal)
 	signal->depth = max(signal->held, signal->goal);
 }
 
-/* The guest, or the disk, is still at work: no more than this fits into the bound. */
+/*
+ * The guest, or the disk, is still at work: no more than this fits into the bound. If
+ * it is far less, something slow is in flight, and the guest may wait for the others.
+ */
 static void vhost_blk_signal_fit(struct vhost_blk_signal *signal)
 {
-	if (signal->trying && signal->held <= signal->was)
+	unsigned int good = signal->trying ? signal->was : signal->goal / 2;
+
+	if (signal->held <= good)
 		vhost_blk_signal_back_off(signal);
 	signal->goal = max3(signal->held, signal->trying ? signal->was : 1, 1U);
 	signal->depth = max(signal->peak, signal->held);

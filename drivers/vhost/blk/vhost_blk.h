@@ -91,7 +91,8 @@ struct vhost_blk_vq;
  * @inline_vecs: room for a small request
  *
  * Everything but @node, @pending, @status and @again (written by end_io) is
- * protected by the ring's mutex.
+ * protected by the ring's mutex; whoever asks the disk about @polled requests
+ * without it reads that and @bio under RCU, and relies on @pending.
  */
 struct vhost_blk_req {
 	struct llist_node node;
@@ -305,7 +306,7 @@ struct vhost_blk_share {
  * @was:	the goal before an attempt
  * @depth:	requests that the guest is known to have outstanding at a time
  * @peak:	most that it has had since the last signal, if it tells
- * @reached:	times that the goal was reached, since it changed or was missed
+ * @reached:	times that the goal was reached, since it changed or fell
  * @credit:	that the goal has by being reached
  * @try_after:	try a larger one after @reached is so much
  * @trying:	the goal is such an attempt
@@ -349,7 +350,8 @@ struct vhost_blk_signal {
  * @polled:	requests that the disk has to be asked about
  * @iopoll_timer: looks whether they are at a standstill, now and then
  * @iopoll_work: asks for all of them then
- * @polled_seen: &vhost_blk_stats.polled when it looked last
+ * @polled_seen: &vhost_blk_stats.polled when it looked last; @iopoll_timer's own, which
+ *		reads that and whether @polled is empty without the mutex
  * @drain_work:	completes them when there is no worker any more
  * @drained:	woken when @inflight becomes 0
  * @inflight:	requests that are busy, but for those in @heads

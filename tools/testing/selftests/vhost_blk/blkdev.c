@@ -180,6 +180,20 @@ static int dm_over_null(const char *name, const char *module,
 	return blkdev_make_dm(name, module, table);
 }
 
+/* BLKDEV_BAD_* is another target, and all else linear. name: "vbt-..." */
+static int dm_with_odd_part(const char *name, const char *module, const char *odd)
+{
+	unsigned long long end = BLKDEV_BAD_SECTOR + BLKDEV_BAD_COUNT;
+	unsigned long long sectors = BLKDEV_SIZE / 512;
+	char under[32];
+
+	snprintf(under, sizeof(under), "vbt-under-%s", name + strlen("vbt-"));
+	return dm_over_null(name, module, under,
+			    "0 %u linear /dev/%s 0\\n%u %u %s\\n%llu %llu linear /dev/%s %llu",
+			    BLKDEV_BAD_SECTOR, under, BLKDEV_BAD_SECTOR,
+			    BLKDEV_BAD_COUNT, odd, end, sectors - end, under, end);
+}
+
 static int make(struct blkdev *b)
 {
 	static const struct null_attr block_4k[] = {
@@ -244,6 +258,7 @@ static int make(struct blkdev *b)
 	const unsigned long long sectors = BLKDEV_SIZE / 512;
 	const char *dev = "/dev/", *env;
 	const char *name = NULL;
+	char odd[64];
 	int r = 0;
 
 	switch (b->kind) {
@@ -326,13 +341,13 @@ static int make(struct blkdev *b)
 		break;
 	case BLKDEV_BAD:
 		dev = "/dev/mapper/";
-		r = dm_over_null(name = "vbt-bad", "", "vbt-under-bad",
-				 "0 %u linear /dev/vbt-under-bad 0\\n%u %u error\\n%u %llu linear /dev/vbt-under-bad %u",
-				 BLKDEV_BAD_SECTOR, BLKDEV_BAD_SECTOR,
-				 BLKDEV_BAD_COUNT,
-				 BLKDEV_BAD_SECTOR + BLKDEV_BAD_COUNT,
-				 sectors - BLKDEV_BAD_SECTOR - BLKDEV_BAD_COUNT,
-				 BLKDEV_BAD_SECTOR + BLKDEV_BAD_COUNT);
+		r = dm_with_odd_part(name = "vbt-bad", "", "error");
+		break;
+	case BLKDEV_SLOW:
+		dev = "/dev/mapper/";
+		snprintf(odd, sizeof(odd), "delay /dev/vbt-under-slow %u %u",
+			 BLKDEV_BAD_SECTOR, BLKDEV_SLOW_MS);
+		r = dm_with_odd_part(name = "vbt-slow", "dm_delay", odd);
 		break;
 	case BLKDEV_ERASE:
 		return vduse_make(512, b->path, sizeof(b->path));

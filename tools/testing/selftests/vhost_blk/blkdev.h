@@ -30,6 +30,7 @@ enum blkdev_kind {
 	BLKDEV_CRYPT,		/* dm-crypt over null_blk */
 	BLKDEV_HOLD,		/* dm-linear over null_blk; see blkdev_hold() */
 	BLKDEV_BAD,		/* dm over null_blk; BLKDEV_BAD_* always fails */
+	BLKDEV_SLOW,		/* the same; BLKDEV_BAD_* takes BLKDEV_SLOW_MS */
 	BLKDEV_NULL_DISCARD,	/* null_blk that forgets what is discarded */
 	BLKDEV_NULL_4K_DISCARD,
 	BLKDEV_NULL_CACHE,	/* with a write cache; see blkdev_power_cut() */
@@ -61,6 +62,7 @@ enum blkdev_kind {
 #define BLKDEV_ZONED_ACTIVE	5
 #define BLKDEV_BAD_SECTOR	4096
 #define BLKDEV_BAD_COUNT	64
+#define BLKDEV_SLOW_MS		3000
 
 struct blkdev {
 	enum blkdev_kind kind;

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The poll loop: how long it spins, and whose turn it is. */
+#include <limits.h>
+
 #include "suite.h"
 
 #define RING_SIZE	256
@@ -115,6 +117,26 @@ TEST_F(spin, ends_and_then_nothing_runs)
 		EXPECT_EQ(before, switches(self->tid));
 		EXPECT_EQ(cpu, thread_cpu_ns(self->tid));
 	}
+}
+
+TEST_F(spin, needs_no_switch_for_a_request)
+{
+	long long n, least = LLONG_MAX;
+	unsigned int i, j;
+
+	ASSERT_EQ(0, set_spin(&self->d, SPIN_US, VHOST_BLK_POLL_FIXED));
+	self->q->spin = true;
+	/* others may disturb us */
+	for (i = 0; i < 10 && least > 20; i++) {
+		ASSERT_EQ(0, blk_flush(self->q));
+		n = switches(self->tid);
+		for (j = 0; j < 1000; j++)
+			ASSERT_EQ(0, blk_flush(self->q));
+		n = switches(self->tid) - n;
+		least = n < least ? n : least;
+	}
+	TH_LOG("%lld switches for 1000 requests", least);
+	EXPECT_GE(20, least);
 }
 
 #define SPINS		20
