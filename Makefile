@@ -47,6 +47,7 @@ fuzz:
 
 guest-test: module-stock qemu
 	@tools/vm/guest-test
+	@CPUS=2 PARTS="bad_input settings" tools/vm/guest-test
 
 # What does not fit into make check: in guests, 50000 requests on each disk, and a
 # 7.3 kernel; ten minutes of load; everything on the debug kernel; ten minutes of each
@@ -56,7 +57,7 @@ soak:
 	@tools/check soak-guest soak-load selftest-debug soak-fuzz
 
 soak-guest: module-stock qemu
-	@COUNT=50000 PARTS="bad_input configuration changes hostile lifecycle use_disk boot hand_over \
+	@COUNT=50000 PARTS="configuration changes hostile lifecycle use_disk boot hand_over \
 		hand_over_iommu behind_iommu zoned fio_runs use_disk@7.3 boot@7.3 fio_runs@7.3" tools/vm/guest-test
 	@CPUS=2 PARTS="bad_input settings" tools/vm/guest-test
 
