@@ -60,11 +60,10 @@ class Window:
                 return
             time.sleep(0.02)
         time.sleep(grid.RAMP if self.disks else 2 * grid.RAMP)
-        first, first_moved = machine.sample(self.guests), self.moved()
+        first = machine.sample(self.guests, self.disks, True)
         time.sleep(0.8 * self.seconds)
-        second, second_moved = machine.sample(self.guests), self.moved()
+        second = machine.sample(self.guests, self.disks, False)
         self.found = {k: second[k] - first[k] for k in first}
-        self.found['sectors'] = second_moved - first_moved
 
 
 def latency(job):
@@ -183,9 +182,9 @@ class Bench:
     def idle(self, guests, phase):
         """What a guest costs that does nothing, each second."""
         time.sleep(SETTLE)
-        first = machine.sample(guests)
+        first = machine.sample(guests, [], True)
         time.sleep(IDLE)
-        second = machine.sample(guests)
+        second = machine.sample(guests, [], False)
         seconds = second['time'] - first['time']
         self.write({'round': 0, 'idle': phase.contenders[0],
                     **{k: (second[k] - first[k]) / seconds for k in first if k != 'time'}})

@@ -44,6 +44,11 @@ FURTHER = (
     ('host_vs_qemu_best_high', 'fio on the host to the best QEMU, depth 32 and 128'),
     ('bound_vs_qemu_default', "the bound to QEMU's defaults, all cells"),
     ('gm_guests_vs_qemu_best', 'four guests together to the best QEMU'),
+    # What of a bar's is not the back end's.
+    ('signals_per_io', 'of the interrupts: signals of vhost-blk'),
+    ('bound_irq_per_io', 'interrupts per I/O, disk inside the guest, 32 up'),
+    ('bound_ctx_per_io', 'context switches per I/O, the same'),
+    ('clock_irqs_per_second', 'interrupts each second, the same'),
 )
 
 
@@ -114,7 +119,7 @@ class Runs:
             return None
         ios = sum(w['sectors'] for w in windows) * 512 / size(cell)
         return {k: sum(w[k] for w in windows) / ios
-                for k in ('cpu', 'ctx', 'exits', 'halts', 'irqs', 'kicks')}
+                for k in ('cpu', 'ctx', 'exits', 'halts', 'irqs', 'kicks', 'signals')}
 
 
 def depth(cell):
@@ -158,6 +163,11 @@ def cpu_ratio(runs, a, cells):
 def average(runs, contender, cells, what):
     found = [p[what] for p in (runs.per_io(contender, c) for c in cells) if p]
     return sum(found) / len(found) if found else None
+
+
+def each_second(runs, contender, cells, what):
+    windows = [w for c in cells for w in runs.window.get((contender, c), ())]
+    return sum(w[what] for w in windows) / sum(w['time'] for w in windows) if windows else None
 
 
 def fit(runs, cells):
@@ -220,6 +230,10 @@ def summarize(runs):
     found['irq_per_io_d32'] = average(runs, OURS, polled, 'irqs')
     found['kicks_per_io'] = average(runs, OURS, polled, 'kicks')
     found['ctx_per_io'] = average(runs, OURS, polled, 'ctx')
+    found['signals_per_io'] = average(runs, OURS, polled, 'signals')
+    found['bound_irq_per_io'] = average(runs, 'guest-null', polled, 'irqs')
+    found['bound_ctx_per_io'] = average(runs, 'guest-null', polled, 'ctx')
+    found['clock_irqs_per_second'] = each_second(runs, 'guest-null', polled, 'irqs')
     found['without'] = {}
     for name in runs.group('without'):
         got = ratio(runs, [(name, OURS, c) for c in cells])
@@ -286,8 +300,9 @@ def bars_table(found):
             '' if ok else '   MISSED'))
     for name, text in FURTHER:
         if found[name]:
-            print('%-50s %8.3f %17s' % (text, found[name], '%.3f .. %.3f' % tuple(
-                found[name + '_interval'])))
+            interval = found.get(name + '_interval')
+            print('%-50s %8.3f %17s' % (
+                text, found[name], '%.3f .. %.3f' % tuple(interval) if interval else ''))
     for text, value in found['rate_by_disks'].items():
         print('%-50s %8.3f' % ('rate of all together, polling: ' + text, value))
     for text, value in found['bound_by_disks'].items():
