@@ -80,6 +80,14 @@ bool vhost_blk_workers_init(VHostBlk *v, Error **errp);
 bool vhost_blk_workers_check(VHostBlk *v, Error **errp);
 
 /**
+ * vhost_blk_workers_changed: a property that says how to poll was set
+ * @v: the device; if it is realized already, the kernel is told
+ *
+ * Returns: false if that cannot be, with the property as it is now.
+ */
+bool vhost_blk_workers_changed(VHostBlk *v, Error **errp);
+
+/**
  * vhost_blk_name: what the user calls the device
  * @v: the device
  *

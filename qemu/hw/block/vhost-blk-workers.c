@@ -207,7 +207,8 @@ static bool vhost_blk_workers_pin(VHostBlk *v, Error **errp)
     return true;
 }
 
-bool vhost_blk_workers_init(VHostBlk *v, Error **errp)
+/* How the workers poll, for all rings; they may be running. */
+static bool vhost_blk_workers_poll(VHostBlk *v, Error **errp)
 {
     int vhostfd = (uintptr_t)v->dev.opaque;
     struct vhost_blk_poll poll = {
@@ -219,15 +220,26 @@ bool vhost_blk_workers_init(VHostBlk *v, Error **errp)
         .batch = v->batch,
     };
 
-    if (!vhost_blk_workers_create(v, errp) ||
-        !vhost_blk_workers_find(v, vhostfd, errp) ||
-        (v->poll_cpu && !vhost_blk_workers_pin(v, errp))) {
-        return false;
-    }
     if (ioctl(vhostfd, VHOST_BLK_SET_POLL, &poll) < 0) {
         error_setg_errno(errp, errno, "vhost-blk: cannot set poll-us=%" PRIu32
                          " and signal-us=%" PRIu32, v->poll_us, v->signal_us);
         return false;
     }
     return true;
+}
+
+bool vhost_blk_workers_init(VHostBlk *v, Error **errp)
+{
+    int vhostfd = (uintptr_t)v->dev.opaque;
+
+    return vhost_blk_workers_create(v, errp) &&
+           vhost_blk_workers_find(v, vhostfd, errp) &&
+           (!v->poll_cpu || vhost_blk_workers_pin(v, errp)) &&
+           vhost_blk_workers_poll(v, errp);
+}
+
+bool vhost_blk_workers_changed(VHostBlk *v, Error **errp)
+{
+    return !DEVICE(v)->realized ||
+           (vhost_blk_workers_check(v, errp) && vhost_blk_workers_poll(v, errp));
 }

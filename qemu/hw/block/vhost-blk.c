@@ -351,13 +351,81 @@ static void vhost_blk_instance_finalize(Object *obj)
     g_free(v->announced);
 }
 
+/* Properties that may be set at any time: how the workers poll. */
+static void vhost_blk_get_u32(Object *obj, Visitor *visitor, const char *name,
+                              void *opaque, Error **errp)
+{
+    visit_type_uint32(visitor, name, object_field_prop_ptr(obj, opaque), errp);
+}
+
+static void vhost_blk_set_u32(Object *obj, Visitor *visitor, const char *name,
+                              void *opaque, Error **errp)
+{
+    uint32_t *field = object_field_prop_ptr(obj, opaque), before = *field;
+
+    if (visit_type_uint32(visitor, name, field, errp) &&
+        !vhost_blk_workers_changed(VHOST_BLK(obj), errp)) {
+        *field = before;
+    }
+}
+
+static void vhost_blk_get_bool(Object *obj, Visitor *visitor, const char *name,
+                               void *opaque, Error **errp)
+{
+    visit_type_bool(visitor, name, object_field_prop_ptr(obj, opaque), errp);
+}
+
+static void vhost_blk_set_bool(Object *obj, Visitor *visitor, const char *name,
+                               void *opaque, Error **errp)
+{
+    bool *field = object_field_prop_ptr(obj, opaque), before = *field;
+
+    if (visit_type_bool(visitor, name, field, errp) &&
+        !vhost_blk_workers_changed(VHOST_BLK(obj), errp)) {
+        *field = before;
+    }
+}
+
+static void vhost_blk_default_u32(ObjectProperty *op, const Property *prop)
+{
+    object_property_set_default_uint(op, prop->defval.u);
+}
+
+static void vhost_blk_default_bool(ObjectProperty *op, const Property *prop)
+{
+    object_property_set_default_bool(op, prop->defval.u);
+}
+
+static const PropertyInfo vhost_blk_prop_u32 = {
+    .type = "uint32",
+    .get = vhost_blk_get_u32,
+    .set = vhost_blk_set_u32,
+    .set_default_value = vhost_blk_default_u32,
+    .realized_set_allowed = true,
+};
+
+static const PropertyInfo vhost_blk_prop_bool = {
+    .type = "bool",
+    .get = vhost_blk_get_bool,
+    .set = vhost_blk_set_bool,
+    .set_default_value = vhost_blk_default_bool,
+    .realized_set_allowed = true,
+};
+
+#define VHOST_BLK_PROP_U32(name, field, value) \
+    DEFINE_PROP_UNSIGNED(name, VHostBlk, field, value, vhost_blk_prop_u32, \
+                         uint32_t)
+#define VHOST_BLK_PROP_BOOL(name, field, value) \
+    DEFINE_PROP(name, VHostBlk, field, vhost_blk_prop_bool, bool, \
+                .set_default = true, .defval.u = (value))
+
 static const Property vhost_blk_properties[] = {
     DEFINE_PROP_STRING("vhostfd", VHostBlk, vhostfd),
-    DEFINE_PROP_UINT32("poll-us", VHostBlk, poll_us, 50),
-    DEFINE_PROP_BOOL("poll-adaptive", VHostBlk, poll_adaptive, true),
-    DEFINE_PROP_BOOL("poll-completions", VHostBlk, poll_completions, true),
-    DEFINE_PROP_UINT32("signal-us", VHostBlk, signal_us, 50),
-    DEFINE_PROP_UINT32("batch", VHostBlk, batch, 64),
+    VHOST_BLK_PROP_U32("poll-us", poll_us, 50),
+    VHOST_BLK_PROP_BOOL("poll-adaptive", poll_adaptive, true),
+    VHOST_BLK_PROP_BOOL("poll-completions", poll_completions, true),
+    VHOST_BLK_PROP_U32("signal-us", signal_us, 50),
+    VHOST_BLK_PROP_U32("batch", batch, 64),
     DEFINE_PROP_STRING("poll-cpu", VHostBlk, poll_cpu),
     DEFINE_PROP_UINT32("workers", VHostBlk, workers, 1),
     DEFINE_PROP_BOOL("pin-memory", VHostBlk, pin_memory, false),

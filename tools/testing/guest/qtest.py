@@ -147,6 +147,9 @@ class Machine:
     def property(self, name, device='vda'):
         return self.call('qom-get', path='/machine/peripheral/' + device, property=name)
 
+    def set(self, name, value, device='vda'):
+        self.call('qom-set', path='/machine/peripheral/' + device, property=name, value=value)
+
     def ask(self, *words):
         self.test.ask(' '.join(hex(w) if isinstance(w, int) else w for w in words))
         while True:
