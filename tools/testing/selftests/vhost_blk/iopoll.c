@@ -12,8 +12,6 @@
 #define NVME_RESET	"/sys/class/nvme/nvme0/reset_controller"
 /* Reset the controller, which has that many polled queues then. */
 #define SET_POLLED(n)	"echo " #n " >" NVME_QUEUES " && echo 1 >" NVME_RESET
-#define TRACEFS		"/sys/kernel/tracing"
-#define TRACE_DIR	TRACEFS "/instances/vhost-blk-test"
 
 FIXTURE(iopoll) {
 	struct vdev d;
@@ -221,38 +219,21 @@ TEST_F(iopoll, stops_and_changes_workers_with_requests_in_flight)
 	EXPECT_LT(0, s.polled);
 }
 
-/* How often @function was traced. */
-static int traced(const char *function)
-{
-	FILE *f = fopen(TRACE_DIR "/trace", "re");
-	char line[512], name[64];
-	int n = 0;
-
-	if (!f)
-		return -errno;
-	snprintf(name, sizeof(name), ": %s <-", function);
-	while (fgets(line, sizeof(line), f))
-		n += !!strstr(line, name);
-	fclose(f);
-	return n;
-}
-
 /* A batch is handed to the driver in one call, not request by request. */
 TEST_F(iopoll, a_batch_reaches_the_driver_at_once)
 {
 	struct vhost_blk_stats s;
 	int batches, single;
 
-	run("mountpoint -q " TRACEFS " || mount -t tracefs t " TRACEFS);
-	run("rmdir " TRACE_DIR);
-	if (run("mkdir " TRACE_DIR " && echo 'nvme_queue_rq nvme_queue_rqs' >" TRACE_DIR
+	if (trace_start() ||
+	    run("echo 'nvme_queue_rq nvme_queue_rqs' >" TRACE_DIR
 		"/set_ftrace_filter && echo function >" TRACE_DIR "/current_tracer"))
 		SKIP(return, "needs the function tracer");
 	ASSERT_EQ(0, keep_busy(self->q, self->r, DEPTH, 50 * DEPTH));
 	EXPECT_EQ(0, run("echo 0 >" TRACE_DIR "/tracing_on"));
-	batches = traced("nvme_queue_rqs");
-	single = traced("nvme_queue_rq");
-	run("rmdir " TRACE_DIR);
+	batches = traced(": nvme_queue_rqs <-", 0);
+	single = traced(": nvme_queue_rq <-", 0);
+	trace_end();
 	ASSERT_EQ(0, vdev_stats(&self->d, 0, &s));
 	TH_LOG("%llu requests: %d calls of nvme_queue_rqs(), %d of nvme_queue_rq()",
 	       s.reads, batches, single);

@@ -393,30 +393,6 @@ static void trouble_run(struct trouble *t, uint64_t until)
 	_exit(0);
 }
 
-/* Kernel memory that is not a cache, in KiB. */
-static long long kernel_memory(void)
-{
-	static const char * const keys[] = {
-		"SUnreclaim:", "KernelStack:", "PageTables:", "Percpu:",
-	};
-	long long sum = 0, n;
-	char line[128], key[64];
-	unsigned int i;
-	FILE *f;
-
-	run("sync; echo 3 >/proc/sys/vm/drop_caches");
-	f = fopen("/proc/meminfo", "re");
-	if (!f)
-		return -1;
-	while (fgets(line, sizeof(line), f))
-		for (i = 0; i < ARRAY_SIZE(keys); i++)
-			if (sscanf(line, "%63s %lld", key, &n) == 2 &&
-			    !strcmp(key, keys[i]))
-				sum += n;
-	fclose(f);
-	return sum;
-}
-
 FIXTURE(load) {
 	struct vdev d[DEVICES];
 	struct blkdev disk[DEVICES];

@@ -115,6 +115,56 @@ static ssize_t read_file(const char *path, char *buf, size_t size)
 	return n;
 }
 
+long long kernel_memory(void)
+{
+	static const char * const keys[] = {
+		"SUnreclaim:", "KernelStack:", "PageTables:", "Percpu:",
+	};
+	long long sum = 0, n;
+	char line[128], key[64];
+	unsigned int i;
+	FILE *f;
+
+	run("sync; echo 3 >/proc/sys/vm/drop_caches");
+	f = fopen("/proc/meminfo", "re");
+	if (!f)
+		return -1;
+	while (fgets(line, sizeof(line), f))
+		for (i = 0; i < ARRAY_SIZE(keys); i++)
+			if (sscanf(line, "%63s %lld", key, &n) == 2 &&
+			    !strcmp(key, keys[i]))
+				sum += n;
+	fclose(f);
+	return sum;
+}
+
+int trace_start(void)
+{
+	run("mountpoint -q " TRACEFS " || mount -t tracefs t " TRACEFS);
+	run("rmdir " TRACE_DIR);
+	return run("mkdir " TRACE_DIR);
+}
+
+void trace_end(void)
+{
+	run("rmdir " TRACE_DIR);
+}
+
+int traced(const char *words, pid_t tid)
+{
+	FILE *f = fopen(TRACE_DIR "/trace", "re");
+	char line[512], who[32];
+	int n = 0;
+
+	if (!f)
+		return -errno;
+	snprintf(who, sizeof(who), "-%d ", tid);
+	while (fgets(line, sizeof(line), f))
+		n += strstr(line, words) && (!tid || strstr(line, who));
+	fclose(f);
+	return n;
+}
+
 int64_t thread_cpu_ns(pid_t tid)
 {
 	char path[64], buf[128];

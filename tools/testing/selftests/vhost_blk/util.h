@@ -38,6 +38,19 @@ bool mem_is(const void *buf, uint8_t byte, size_t len);
 /* CPU time used by thread @tid of this process (or kthread), in ns; -1: gone. */
 int64_t thread_cpu_ns(pid_t tid);
 
+/* Kernel memory that is not a cache, in KiB; -1: unknown. */
+long long kernel_memory(void);
+
+#define TRACEFS		"/sys/kernel/tracing"
+#define TRACE_DIR	TRACEFS "/instances/vhost-blk-test"
+
+/* A trace of our own, in TRACE_DIR; nothing is traced yet. 0, or it cannot be had. */
+int trace_start(void);
+void trace_end(void);
+
+/* Its lines with @words, of thread @tid (0: all). */
+int traced(const char *words, pid_t tid);
+
 /* Give @tid the CPU that this thread is on, and this thread the others. */
 int split_cpus(pid_t tid, cpu_set_t *one);
 
