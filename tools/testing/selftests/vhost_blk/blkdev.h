@@ -62,7 +62,7 @@ enum blkdev_kind {
 #define BLKDEV_ZONED_ACTIVE	5
 #define BLKDEV_BAD_SECTOR	4096
 #define BLKDEV_BAD_COUNT	64
-#define BLKDEV_SLOW_MS		3000
+#define BLKDEV_SLOW_MS		5000
 
 struct blkdev {
 	enum blkdev_kind kind;

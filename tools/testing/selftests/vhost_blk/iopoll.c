@@ -48,6 +48,7 @@ FIXTURE_SETUP(iopoll)
 
 FIXTURE_TEARDOWN(iopoll)
 {
+	trace_end();
 	reads_free(self->r, DEPTH);
 	vdev_close(&self->d);
 	if (blkdev_attr(&self->disk, "queue/io_poll") == 0)
@@ -233,7 +234,6 @@ TEST_F(iopoll, a_batch_reaches_the_driver_at_once)
 	EXPECT_EQ(0, run("echo 0 >" TRACE_DIR "/tracing_on"));
 	batches = traced(": nvme_queue_rqs <-", 0);
 	single = traced(": nvme_queue_rq <-", 0);
-	trace_end();
 	ASSERT_EQ(0, vdev_stats(&self->d, 0, &s));
 	TH_LOG("%llu requests: %d calls of nvme_queue_rqs(), %d of nvme_queue_rq()",
 	       s.reads, batches, single);

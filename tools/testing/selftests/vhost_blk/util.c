@@ -118,7 +118,7 @@ static ssize_t read_file(const char *path, char *buf, size_t size)
 long long kernel_memory(void)
 {
 	static const char * const keys[] = {
-		"SUnreclaim:", "KernelStack:", "PageTables:", "Percpu:",
+		"SUnreclaim:", "VmallocUsed:", "PageTables:", "Percpu:",
 	};
 	long long sum = 0, n;
 	char line[128], key[64];
