@@ -94,7 +94,7 @@ static long long allocations(struct __test_metadata *_metadata,
 		found = traced("bytes_alloc=", tid);
 		least = least < 0 || found < least ? found : least;
 	}
-	TH_LOG("%u reads and writes of %u bytes: %lld allocations", n, len, least);
+	TH_LOG("%u reads and writes of %u bytes: allocated %lld times", n, len, least);
 	return least;
 }
 
