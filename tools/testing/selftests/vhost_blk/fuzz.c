@@ -17,9 +17,6 @@
 #include "blkdev.h"
 #include "fuzz.h"
 
-#define READ_ONCE(x)		(*(const volatile __typeof__(x) *)&(x))
-#define WRITE_ONCE(x, v)	(*(volatile __typeof__(x) *)&(x) = (v))
-
 /* Every so many episodes, and at the end, pinned pages are counted. */
 #define PINS_EVERY 64
 

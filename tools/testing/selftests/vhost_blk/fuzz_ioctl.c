@@ -29,9 +29,6 @@
 #define KERNEL_ADDR	0xffff888000000000ULL
 #define NOT_CANONICAL	0x8000000000000000ULL
 
-#define READ_ONCE(x)		(*(const volatile __typeof__(x) *)&(x))
-#define WRITE_ONCE(x, v)	(*(volatile __typeof__(x) *)&(x) = (v))
-
 static struct blkdev disks[5];
 static int files[ARRAY_SIZE(disks) + 8];	/* good and bad ones, for any fd */
 static unsigned int nr_files;

@@ -28,9 +28,6 @@
 			 BIT64(VIRTIO_BLK_F_WRITE_ZEROES) |		\
 			 BIT64(VIRTIO_BLK_F_SECURE_ERASE))
 
-#define READ_ONCE(x)		(*(const volatile __typeof__(x) *)&(x))
-#define WRITE_ONCE(x, v)	(*(volatile __typeof__(x) *)&(x) = (v))
-
 static const enum blkdev_kind kinds[] = {
 	BLKDEV_NULL_512,	/* the first is the one that recovery uses */
 	BLKDEV_NULL_4K, BLKDEV_NULL_SMALL, BLKDEV_NULL_TIMER,

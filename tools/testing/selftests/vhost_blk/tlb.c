@@ -11,9 +11,6 @@
 #include "tlb.h"
 #include "util.h"
 
-#define READ_ONCE(x)		(*(const volatile __typeof__(x) *)&(x))
-#define WRITE_ONCE(x, v)	(*(volatile __typeof__(x) *)&(x) = (v))
-
 static char *tlb_driver(const struct tlb *t, unsigned int page)
 {
 	return t->d->mem.base + 2 * GMEM_HALF + page * TLB_PAGE;

@@ -18,8 +18,6 @@
 #define fence_full()	__atomic_thread_fence(__ATOMIC_SEQ_CST)
 #define fence_release()	__atomic_thread_fence(__ATOMIC_RELEASE)
 #define fence_acquire()	__atomic_thread_fence(__ATOMIC_ACQUIRE)
-#define READ_ONCE(x)		(*(const volatile __typeof__(x) *)&(x))
-#define WRITE_ONCE(x, v)	(*(volatile __typeof__(x) *)&(x) = (v))
 
 #define GUARD_BYTE	0xa5
 
