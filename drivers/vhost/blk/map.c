@@ -72,18 +72,24 @@ static bool vhost_blk_map_merge(struct vhost_blk_req *req, struct page *page,
 	return true;
 }
 
-/* Add @bytes in @pages, which begin at @off in the first, to the table. */
-static void vhost_blk_map_add(struct vhost_blk_req *req, struct page **pages,
-			      size_t off, size_t bytes)
+/*
+ * Add @bytes in @pages, which begin at @off in the first, to the table of @room
+ * vectors. Return: whether there was room.
+ */
+static bool vhost_blk_map_add(struct vhost_blk_req *req, struct page **pages,
+			      size_t off, size_t bytes, unsigned int room)
 {
 	unsigned int len;
 
 	for (; bytes; bytes -= len, off = 0, pages++) {
 		len = min_t(size_t, bytes, PAGE_SIZE - off);
-		if (!vhost_blk_map_merge(req, *pages, off, len))
-			bvec_set_page(&req->vecs[req->nr_vecs++], *pages, len,
-				      off);
+		if (vhost_blk_map_merge(req, *pages, off, len))
+			continue;
+		if (req->nr_vecs == room)
+			return false;
+		bvec_set_page(&req->vecs[req->nr_vecs++], *pages, len, off);
 	}
+	return true;
 }
 
 /* The table has room for every page that @data touches. */
@@ -91,7 +97,6 @@ static int vhost_blk_map_table(struct vhost_blk_req *req, struct iov_iter *data)
 {
 	int nr = iov_iter_npages(data, INT_MAX);
 
-	req->vecs = req->inline_vecs;
 	if (nr <= VHOST_BLK_INLINE_VECS)
 		return 0;
 	req->vecs = kvmalloc_array(nr, sizeof(*req->vecs),
@@ -113,17 +118,18 @@ static int vhost_blk_map_pin(struct vhost_blk_req *req, struct iov_iter *data)
 					       VHOST_BLK_PIN_PAGES, 0, &off);
 		if (bytes <= 0)
 			return bytes ?: -EFAULT;
-		vhost_blk_map_add(req, pages, off, bytes);
+		/* There is room for all pages. */
+		vhost_blk_map_add(req, pages, off, bytes, UINT_MAX);
 	}
 	return 0;
 }
 
 /*
  * The same for memory that stays pinned, without pinning. Not if some of it is
- * not: then the table is as empty as it was.
+ * not, or takes more than @room vectors: then the table is as empty as it was.
  */
 static bool vhost_blk_map_prepinned(struct vhost_blk_req *req,
-				    struct iov_iter data)
+				    struct iov_iter data, unsigned int room)
 {
 	const struct vhost_blk_pin *pin = req->ring->blk->pin;
 	struct page **pages;
@@ -134,12 +140,12 @@ static bool vhost_blk_map_prepinned(struct vhost_blk_req *req,
 		addr = (unsigned long)iter_iov_addr(&data);
 		bytes = min(iter_iov_len(&data), iov_iter_count(&data));
 		pages = vhost_blk_pin_find(pin, addr, bytes);
-		if (!pages) {
-			req->prepinned = false;
+		req->prepinned = pages;
+		if (!pages || !vhost_blk_map_add(req, pages, offset_in_page(addr),
+						 bytes, room)) {
 			req->nr_vecs = 0;
 			return false;
 		}
-		vhost_blk_map_add(req, pages, offset_in_page(addr), bytes);
 		iov_iter_advance(&data, bytes);
 	}
 	req->ring->stats.prepinned++;
@@ -331,11 +337,16 @@ int vhost_blk_map_plain(struct vhost_blk_req *req, struct iov_iter *data)
 
 	req->bounce = NULL;
 	req->nr_bounce = 0;
+	req->vecs = req->inline_vecs;
+	req->prepinned = req->ring->blk->pin;
+	/* Memory in large pages takes few vectors, however many pages it has. */
+	if (req->prepinned &&
+	    vhost_blk_map_prepinned(req, *data, VHOST_BLK_INLINE_VECS))
+		return 0;
 	ret = vhost_blk_map_table(req, data);
 	if (ret)
 		return ret;
-	req->prepinned = req->ring->blk->pin;
-	if (req->prepinned && vhost_blk_map_prepinned(req, *data))
+	if (req->prepinned && vhost_blk_map_prepinned(req, *data, UINT_MAX))
 		return 0;
 	ret = vhost_blk_map_pin(req, data);
 	if (ret)

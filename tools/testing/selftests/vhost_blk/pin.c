@@ -19,6 +19,11 @@
 #define HIGH_SIZE	(8UL << 20)
 #define ALL_SIZE	(HIGH_SIZE + 2 * GMEM_HALF)
 #define MAX_DATA	(256u << 10)
+#define HUGE_SIZE	(2UL << 20)
+
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE	25
+#endif
 
 struct pins {
 	struct vdev d;
@@ -207,6 +212,31 @@ TEST_F(pin, nothing_is_pinned_twice)
 	ASSERT_EQ(0, pin(&s->d, 1));
 	EXPECT_EQ(0, pins_of_reads(s));
 	EXPECT_EQ(8, prepinned(s));
+}
+
+/* Memory in large pages: few vectors, however many pages, so nothing to allocate. */
+TEST_F(pin, large_pages_need_no_table)
+{
+	struct pins *s = &self->s;
+	struct vhost_blk_stats stats;
+	int tries = 50;
+
+	gmem_alloc(&s->d.mem, HUGE_SIZE, 4096);
+	ASSERT_EQ(0, madvise(s->d.mem.base, ALL_SIZE, MADV_POPULATE_WRITE));
+	while (madvise(s->d.mem.base, ALL_SIZE, MADV_COLLAPSE) && tries--) {
+		if (errno == EINVAL)
+			SKIP(return, "the kernel has no transparent huge pages");
+		sleep_ms(20);
+	}
+	EXPECT_EQ(0, pins_io(s, &layout_plain, 0, MAX_DATA));
+	ASSERT_EQ(0, vdev_stats(&s->d, 0, &stats));
+	EXPECT_EQ(2, stats.large);
+	EXPECT_EQ(0, stats.prepinned);
+	ASSERT_EQ(0, pin(&s->d, 1));
+	EXPECT_EQ(0, pins_io(s, &layout_plain, 0, MAX_DATA));
+	ASSERT_EQ(0, vdev_stats(&s->d, 0, &stats));
+	EXPECT_EQ(2, stats.large);
+	EXPECT_EQ(2, stats.prepinned);
 }
 
 TEST_F(pin, is_charged_once_and_let_go)
