@@ -147,7 +147,8 @@ void vhost_blk_iopoll_ring(struct vhost_blk_vq *ring)
 	struct vhost_blk_req *req;
 
 	lockdep_assert_held(&ring->vq.mutex);
-	if (!vhost_blk_iopoll_busy(ring) ||
+	/* Those that have ended and wait to be completed are the first on the list. */
+	if (!vhost_blk_iopoll_busy(ring) || ring->todo ||
 	    !percpu_ref_tryget(vhost_blk_iopoll_usage(ring)))
 		return;
 	list_for_each_entry(req, &ring->polled, polled)

@@ -32,6 +32,12 @@ static bool vhost_blk_ring_has_avail(struct vhost_blk_vq *ring)
 	return vhost16_to_cpu(vq, idx) != READ_ONCE(vq->last_avail_idx);
 }
 
+/* Is there anything to complete? Called with vq->mutex held, or as a hint without. */
+static bool vhost_blk_ring_has_done(const struct vhost_blk_vq *ring)
+{
+	return !llist_empty(&ring->done) || READ_ONCE(ring->todo);
+}
+
 /**
  * vhost_blk_ring_has_work - is it worth to lock the ring and look?
  * @ring:	the ring
@@ -40,7 +46,7 @@ static bool vhost_blk_ring_has_avail(struct vhost_blk_vq *ring)
  */
 bool vhost_blk_ring_has_work(struct vhost_blk_vq *ring)
 {
-	if (!llist_empty(&ring->done) || vhost_blk_signal_due(ring))
+	if (vhost_blk_ring_has_done(ring) || vhost_blk_signal_due(ring))
 		return true;
 	if (READ_ONCE(ring->nr_used) && !READ_ONCE(ring->miss))
 		return true;
@@ -68,9 +74,10 @@ void vhost_blk_ring_break(struct vhost_blk_vq *ring)
 }
 
 /*
- * Most bytes that a ring may start in one go, whatever the size of its
- * requests: submission sleeps when the device has had enough, and others wait
- * for the worker and the mutex meanwhile.
+ * Most bytes that a ring may start in one go, and complete, whatever the size of
+ * its requests: submission sleeps when the device has had enough, pages are
+ * unpinned one by one and copied if they were bounced, and others wait for the
+ * worker and the mutex meanwhile.
  */
 #define VHOST_BLK_BYTE_WEIGHT	SZ_1M
 
@@ -140,33 +147,51 @@ static void vhost_blk_ring_drop(struct vhost_blk_vq *ring, unsigned int n)
 		wake_up_all(&ring->drained);
 }
 
-/* Complete what the backend is through with. */
+/* What the backend was through with first. */
+static struct vhost_blk_req *vhost_blk_ring_next_done(struct vhost_blk_vq *ring)
+{
+	struct llist_node *node = ring->todo;
+
+	if (!node && !llist_empty(&ring->done))
+		node = llist_reverse_order(llist_del_all(&ring->done));
+	if (!node)
+		return NULL;
+	WRITE_ONCE(ring->todo, node->next);
+	return llist_entry(node, struct vhost_blk_req, node);
+}
+
+/*
+ * Complete at most a batch of what the backend is through with. Return: how many
+ * were looked at; those that are not complete after all are submitted again.
+ */
 static unsigned int vhost_blk_ring_reap(struct vhost_blk_vq *ring)
 {
 	struct vhost_virtqueue *vq = &ring->vq;
-	struct vhost_blk_req *req, *next;
+	unsigned int i, n = 0, bytes = 0;
 	struct vring_used_elem *used;
-	struct llist_node *list;
-	unsigned int n = 0;
+	struct vhost_blk_req *req;
 	u32 len;
 
-	list = llist_reverse_order(llist_del_all(&ring->done));
-	if (!list)
-		return 0;
-	llist_for_each_entry_safe(req, next, list, node) {
+	for (i = 0; i < ring->batch && bytes < VHOST_BLK_BYTE_WEIGHT; i++) {
+		req = vhost_blk_ring_next_done(ring);
+		if (!req)
+			break;
 		if (unlikely(req->again)) {
 			ring->backend->ops->again(req);
 			continue;
 		}
+		bytes += req->len;
 		len = vhost_blk_req_complete(req);
 		/* There is room: a head is busy until it leaves @heads. */
 		used = &ring->heads[ring->nr_used + n++];
 		used->id = cpu_to_vhost32(vq, req->head);
 		used->len = cpu_to_vhost32(vq, len);
 	}
-	WRITE_ONCE(ring->nr_used, ring->nr_used + n);
-	WRITE_ONCE(ring->bounce_wait, false);
-	return n;
+	if (i) {
+		WRITE_ONCE(ring->nr_used, ring->nr_used + n);
+		WRITE_ONCE(ring->bounce_wait, false);
+	}
+	return i;
 }
 
 /*
@@ -195,16 +220,18 @@ static void vhost_blk_ring_publish(struct vhost_blk_vq *ring)
 /* Complete and publish; the waiters for the end of a drain come last. */
 static unsigned int vhost_blk_ring_finish(struct vhost_blk_vq *ring)
 {
-	unsigned int n = vhost_blk_ring_reap(ring);
+	unsigned int before = ring->nr_used, seen, n;
 
+	seen = vhost_blk_ring_reap(ring);
+	n = ring->nr_used - before;
 	vhost_blk_ring_publish(ring);
 	if (n)
 		vhost_blk_ring_drop(ring, n);
-	return n;
+	return seen;
 }
 
 /**
- * vhost_blk_ring_service - complete what is done, fetch a batch, signal if due
+ * vhost_blk_ring_service - complete a batch, fetch a batch, signal if due
  * @ring:	the ring
  * @by:		the poller that runs: the ring's, or its lead
  *
@@ -263,8 +290,8 @@ bool vhost_blk_ring_idle(struct vhost_blk_vq *ring)
 				vhost_disable_notify(&ring->blk->dev, vq);
 		}
 	}
-	if (!llist_empty(&ring->done) || (ring->nr_used && !ring->miss &&
-					  !ring->broken))
+	if (vhost_blk_ring_has_done(ring) || (ring->nr_used && !ring->miss &&
+					      !ring->broken))
 		idle = false;
 	mutex_unlock(&vq->mutex);
 	return idle;
@@ -306,7 +333,9 @@ void vhost_blk_ring_drain_work(struct work_struct *work)
 	vhost_blk_share_leave(READ_ONCE(ring->poller));
 	mutex_lock(&ring->vq.mutex);
 	vhost_blk_iopoll_ring(ring);
-	vhost_blk_ring_finish(ring);
+	do {
+		vhost_blk_ring_finish(ring);
+	} while (vhost_blk_ring_has_done(ring));
 	busy = vhost_blk_iopoll_busy(ring);
 	mutex_unlock(&ring->vq.mutex);
 	if (busy) {

@@ -52,7 +52,7 @@ struct vhost_blk_vq;
 
 /**
  * struct vhost_blk_req - a request of the guest; one per slot of the ring
- * @node:	on &vhost_blk_vq.done once the backend is through with it
+ * @node:	on &vhost_blk_vq.done, then @todo, once the backend is through with it
  * @polled:	on &vhost_blk_vq.polled, if its bio is polled for
  * @ring:	the ring it came from
  * @work:	for what cannot be done without sleeping
@@ -347,6 +347,7 @@ struct vhost_blk_signal {
  * @heads:	used entries that are not on the used ring yet
  * @nr_used:	of @heads
  * @done:	requests that the backend is through with
+ * @todo:	those of them that were taken from there, in their order
  * @polled:	requests that the disk has to be asked about
  * @iopoll_timer: looks whether they are at a standstill, now and then
  * @iopoll_work: asks for all of them then
@@ -355,7 +356,7 @@ struct vhost_blk_signal {
  * @drain_work:	completes them when there is no worker any more
  * @drained:	woken when @inflight becomes 0
  * @inflight:	requests that are busy, but for those in @heads
- * @batch:	most requests taken in a pass
+ * @batch:	most requests taken in a pass, and most completed
  * @poll_flags:	VHOST_BLK_POLL_*
  * @broken:	the guest violated the ring; nothing more is taken from it
  * @hold:	nothing is taken for now
@@ -379,6 +380,7 @@ struct vhost_blk_vq {
 	struct vhost_blk_req *reqs;
 	struct vring_used_elem *heads;
 	struct llist_head done;
+	struct llist_node *todo;
 	struct list_head polled;
 	struct timer_list iopoll_timer;
 	struct work_struct iopoll_work;

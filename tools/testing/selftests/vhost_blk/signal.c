@@ -97,6 +97,48 @@ TEST_F(signal, is_sent_once_for_each_batch_of_many)
 	EXPECT_EQ(2, eventfd_take(self->q->call));
 }
 
+TEST_F(signal, is_sent_for_each_batch_of_completions)
+{
+	struct vhost_blk_poll p = { .index = VHOST_BLK_ALL_RINGS };
+	const struct sched_param none = {};
+	struct vhost_blk_stats s;
+	struct burner other;
+	struct blkdev disk;
+	unsigned int i;
+	cpu_set_t cpu;
+	int tid;
+
+	tid = vdev_worker(&self->d, 0);
+	ASSERT_LT(0, tid);
+	ASSERT_EQ(0, split_cpus(tid, &cpu));
+	OPEN_DISK(&disk, BLKDEV_HOLD);
+	ASSERT_EQ(0, vq_stop(self->q));
+	ASSERT_EQ(0, vq_start(self->q, disk.fd));
+	ASSERT_EQ(0, vdev_ioctl(&self->d, VHOST_BLK_SET_POLL, &p));
+	ASSERT_EQ(0, blkdev_hold(&disk));
+	for (i = 0; i < DEPTH; i++)
+		ASSERT_LE(0, req_add(self->q, &self->r[i]));
+	vq_kick(self->q);
+	do {
+		ASSERT_EQ(0, vdev_stats(&self->d, 0, &s));
+	} while (s.inflight < DEPTH);
+	p.batch = 4;
+	ASSERT_EQ(0, vdev_ioctl(&self->d, VHOST_BLK_SET_POLL, &p));
+	/* They all end while the worker waits for its CPU. */
+	ASSERT_EQ(0, sched_setscheduler(tid, SCHED_IDLE, &none));
+	ASSERT_EQ(0, burner_start(&other, &cpu));
+	ASSERT_EQ(0, blkdev_release(&disk));
+	sleep_ms(20);
+	burner_stop(&other);
+	ASSERT_EQ(0, req_wait_n(self->q, DEPTH, REQ_TIMEOUT_MS));
+	ASSERT_EQ(0, vq_stop(self->q));
+	ASSERT_EQ(0, vdev_stats(&self->d, 0, &s));
+	EXPECT_EQ(DEPTH, s.reads);
+	TH_LOG("%llu signals for %llu requests", s.signals, s.reads);
+	EXPECT_LE(DEPTH / 4, s.signals);
+	blkdev_close(&disk);
+}
+
 /* When nothing is held any more. */
 static void settled(struct __test_metadata *_metadata,
 		    FIXTURE_DATA(signal) *self, struct vhost_blk_stats *s)
