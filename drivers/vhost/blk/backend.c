@@ -349,9 +349,9 @@ long vhost_blk_backend_set(struct vhost_blk *blk, void __user *argp)
 
 	if (copy_from_user(&arg, argp, sizeof(arg)))
 		return -EFAULT;
-	if (arg.index >= VHOST_BLK_MAX_RINGS)
+	if (arg.index >= blk->dev.nvqs)
 		return -ENOBUFS;
-	ring = blk->rings[array_index_nospec(arg.index, VHOST_BLK_MAX_RINGS)];
+	ring = blk->rings[array_index_nospec(arg.index, blk->dev.nvqs)];
 	if (arg.fd == VHOST_FILE_UNBIND || arg.fd == VHOST_BLK_ABANDON)
 		return vhost_blk_backend_stop(ring,
 					      arg.fd == VHOST_BLK_ABANDON);
@@ -370,7 +370,7 @@ void vhost_blk_backend_hold(struct vhost_blk *blk, bool hold)
 	struct vhost_blk_vq *ring;
 	int i;
 
-	for (i = 0; i < VHOST_BLK_MAX_RINGS; i++) {
+	for (i = 0; i < blk->dev.nvqs; i++) {
 		ring = blk->rings[i];
 		if (ring->backend)
 			vhost_blk_backend_hold_ring(ring, hold);
@@ -388,7 +388,7 @@ int vhost_blk_backend_quiesce(struct vhost_blk *blk)
 {
 	int i, ret = 0;
 
-	for (i = 0; i < VHOST_BLK_MAX_RINGS && !ret; i++)
+	for (i = 0; i < blk->dev.nvqs && !ret; i++)
 		ret = vhost_blk_backend_drain(blk->rings[i]);
 	return ret;
 }
@@ -403,7 +403,7 @@ bool vhost_blk_backend_active(struct vhost_blk *blk)
 {
 	int i;
 
-	for (i = 0; i < VHOST_BLK_MAX_RINGS; i++)
+	for (i = 0; i < blk->dev.nvqs; i++)
 		if (blk->rings[i]->backend)
 			return true;
 	return false;
@@ -421,10 +421,10 @@ void vhost_blk_backend_stop_all(struct vhost_blk *blk)
 	struct vhost_blk_vq *ring;
 	int i;
 
-	for (i = 0; i < VHOST_BLK_MAX_RINGS; i++)
+	for (i = 0; i < blk->dev.nvqs; i++)
 		if (blk->rings[i]->backend)
 			vhost_blk_backend_detach(blk->rings[i]);
-	for (i = 0; i < VHOST_BLK_MAX_RINGS; i++) {
+	for (i = 0; i < blk->dev.nvqs; i++) {
 		ring = blk->rings[i];
 		if (!ring->backend)
 			continue;

@@ -184,7 +184,7 @@ void vhost_blk_iotlb_forget(struct vhost_blk_vq *ring)
 	if (!vhost_blk_iotlb_asked(&ring->vq))
 		return;
 	vhost_clear_msg(&blk->dev);
-	for (i = 0; i < VHOST_BLK_MAX_RINGS; i++)
+	for (i = 0; i < blk->dev.nvqs; i++)
 		if (vhost_blk_iotlb_wake(blk->rings[i]) &&
 		    blk->rings[i]->backend)
 			vhost_blk_poll_add(blk->rings[i]);

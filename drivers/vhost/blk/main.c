@@ -100,8 +100,9 @@ static int vhost_blk_open(struct inode *inode, struct file *file)
 		vhost_blk_free(blk);
 		return ret;
 	}
-	vhost_dev_init(&blk->dev, blk->vqs, VHOST_BLK_MAX_RINGS, UIO_MAXIOV,
-		       0, 0, true, NULL);
+	/* No limit for vectors: vhost's own tables of them are not used here. */
+	vhost_dev_init(&blk->dev, blk->vqs, VHOST_BLK_MAX_RINGS, 0, 0, 0, true,
+		       NULL);
 	file->private_data = blk;
 	return 0;
 }
@@ -119,12 +120,12 @@ static void vhost_blk_shutdown(struct vhost_blk *blk)
 	vhost_blk_event_clear(blk);
 	vhost_blk_pin_drop(blk);
 	vhost_dev_stop(&blk->dev);
-	for (i = 0; i < VHOST_BLK_MAX_RINGS; i++)
+	for (i = 0; i < blk->dev.nvqs; i++)
 		vhost_blk_nap_stop(&blk->rings[i]->own);
 	/* end_io may still be about to queue work on a worker. */
 	synchronize_rcu();
 	vhost_dev_flush(&blk->dev);
-	for (i = 0; i < VHOST_BLK_MAX_RINGS; i++)
+	for (i = 0; i < blk->dev.nvqs; i++)
 		flush_work(&blk->rings[i]->drain_work);
 	vhost_blk_share_close(blk);
 	WRITE_ONCE(blk->dying, false);
@@ -139,6 +140,29 @@ static int vhost_blk_release(struct inode *inode, struct file *file)
 	mutex_unlock(&blk->dev.mutex);
 	vhost_dev_cleanup(&blk->dev);
 	vhost_blk_free(blk);
+	return 0;
+}
+
+/*
+ * Before there has been any owner the rings are as they were allocated, and
+ * nobody looks at them: those that are not wanted can just go.
+ */
+static long vhost_blk_set_rings(struct vhost_blk *blk, u32 __user *argp)
+{
+	u32 nr;
+
+	if (get_user(nr, argp))
+		return -EFAULT;
+	if (blk->settled)
+		return -EBUSY;
+	if (!nr || nr > blk->dev.nvqs)
+		return -EINVAL;
+	while (blk->dev.nvqs > nr) {
+		blk->dev.nvqs--;
+		blk->vqs[blk->dev.nvqs] = NULL;
+		kvfree(blk->rings[blk->dev.nvqs]);
+		blk->rings[blk->dev.nvqs] = NULL;
+	}
 	return 0;
 }
 
@@ -157,6 +181,8 @@ static long vhost_blk_set_owner(struct vhost_blk *blk)
 		return ret;
 	}
 	blk->owner = task_tgid_nr(current);
+	/* Pairs with vhost_blk_stats_show(). */
+	smp_store_release(&blk->settled, true);
 	vhost_blk_poll_unpark(blk);
 	return 0;
 }
@@ -193,7 +219,7 @@ static long vhost_blk_set_features(struct vhost_blk *blk, u64 __user *argp)
 				  BIT_ULL(VIRTIO_F_ACCESS_PLATFORM));
 	if (ret)
 		return ret;
-	for (i = 0; i < VHOST_BLK_MAX_RINGS; i++) {
+	for (i = 0; i < blk->dev.nvqs; i++) {
 		vq = blk->vqs[i];
 		mutex_lock(&vq->mutex);
 		vq->acked_features = features;
@@ -213,7 +239,7 @@ static long vhost_blk_set_config(struct vhost_blk *blk, void __user *argp)
 	if (config.flags & ~VHOST_BLK_CONFIG_FLAGS || config.reserved ||
 	    memchr_inv(config.reserved2, 0, sizeof(config.reserved2)))
 		return -EINVAL;
-	for (i = 0; i < VHOST_BLK_MAX_RINGS; i++) {
+	for (i = 0; i < blk->dev.nvqs; i++) {
 		ring = blk->rings[i];
 		mutex_lock(&ring->vq.mutex);
 		ring->config = config;
@@ -323,6 +349,8 @@ static long vhost_blk_locked_ioctl(struct vhost_blk *blk, unsigned int cmd,
 				   void __user *argp)
 {
 	switch (cmd) {
+	case VHOST_BLK_SET_RINGS:
+		return vhost_blk_set_rings(blk, argp);
 	case VHOST_SET_OWNER:
 		return vhost_blk_set_owner(blk);
 	case VHOST_RESET_OWNER:

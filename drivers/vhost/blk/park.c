@@ -23,7 +23,7 @@ void vhost_blk_poll_park(struct vhost_blk *blk)
 	lockdep_assert_held(&blk->dev.mutex);
 	WRITE_ONCE(blk->parked, true);
 	vhost_dev_flush(&blk->dev);
-	for (i = 0; i < VHOST_BLK_MAX_RINGS; i++) {
+	for (i = 0; i < blk->dev.nvqs; i++) {
 		/* One that naps has not seen that it is parked. */
 		poller = &blk->rings[i]->own;
 		vhost_blk_nap_stop(poller);
@@ -60,7 +60,7 @@ void vhost_blk_poll_unpark(struct vhost_blk *blk)
 	int i;
 
 	lockdep_assert_held(&blk->dev.mutex);
-	for (i = 0; i < VHOST_BLK_MAX_RINGS; i++) {
+	for (i = 0; i < blk->dev.nvqs; i++) {
 		ring = blk->rings[i];
 		ring->own.rings = 0;
 		WRITE_ONCE(ring->poller, &vhost_blk_poll_leader(ring)->own);
@@ -77,7 +77,7 @@ void vhost_blk_poll_unpark(struct vhost_blk *blk)
 	}
 	WRITE_ONCE(blk->parked, false);
 	rcu_read_lock();
-	for (i = 0; i < VHOST_BLK_MAX_RINGS; i++)
+	for (i = 0; i < blk->dev.nvqs; i++)
 		if (blk->rings[i]->backend)
 			vhost_blk_poll_wake(blk->rings[i]);
 	rcu_read_unlock();

@@ -38,7 +38,7 @@ long vhost_blk_settings_set(struct vhost_blk *blk, void __user *argp)
 
 	if (copy_from_user(&poll, argp, sizeof(poll)))
 		return -EFAULT;
-	if (poll.index >= VHOST_BLK_MAX_RINGS &&
+	if (poll.index >= blk->dev.nvqs &&
 	    poll.index != VHOST_BLK_ALL_RINGS)
 		return -ENOBUFS;
 	if (poll.flags & ~VHOST_BLK_POLL_FLAGS || poll.poll_us > VHOST_BLK_MAX_POLL_US ||
@@ -46,7 +46,7 @@ long vhost_blk_settings_set(struct vhost_blk *blk, void __user *argp)
 	    poll.signal_us > VHOST_BLK_MAX_SIGNAL_US ||
 	    memchr_inv(poll.reserved, 0, sizeof(poll.reserved)))
 		return -EINVAL;
-	for (i = 0; i < VHOST_BLK_MAX_RINGS; i++)
+	for (i = 0; i < blk->dev.nvqs; i++)
 		if (poll.index == VHOST_BLK_ALL_RINGS || poll.index == i)
 			vhost_blk_settings_apply(blk->rings[i], &poll);
 	return 0;
@@ -67,11 +67,11 @@ long vhost_blk_settings_get(struct vhost_blk *blk, void __user *argp)
 
 	if (copy_from_user(&poll, argp, sizeof(poll)))
 		return -EFAULT;
-	if (poll.index >= VHOST_BLK_MAX_RINGS)
+	if (poll.index >= blk->dev.nvqs)
 		return -ENOBUFS;
 	if (poll.flags || memchr_inv(poll.reserved, 0, sizeof(poll.reserved)))
 		return -EINVAL;
-	ring = blk->rings[array_index_nospec(poll.index, VHOST_BLK_MAX_RINGS)];
+	ring = blk->rings[array_index_nospec(poll.index, blk->dev.nvqs)];
 	poll.poll_us = ring->vq.busyloop_timeout;
 	poll.flags = ring->poll_flags;
 	poll.batch = ring->batch;
@@ -113,11 +113,11 @@ long vhost_blk_settings_worker(struct vhost_blk *blk, void __user *argp)
 
 	if (copy_from_user(&info, argp, sizeof(info)))
 		return -EFAULT;
-	if (info.index >= VHOST_BLK_MAX_RINGS)
+	if (info.index >= blk->dev.nvqs)
 		return -ENOBUFS;
 	if (memchr_inv(info.reserved, 0, sizeof(info.reserved)))
 		return -EINVAL;
-	vq = blk->vqs[array_index_nospec(info.index, VHOST_BLK_MAX_RINGS)];
+	vq = blk->vqs[array_index_nospec(info.index, blk->dev.nvqs)];
 
 	vhost_work_init(&whois.work, vhost_blk_whois_work);
 	init_completion(&whois.done);

@@ -61,12 +61,12 @@ long vhost_blk_stats_get(struct vhost_blk *blk, void __user *argp)
 
 	if (get_user(index, head) || get_user(reserved, head + 1))
 		return -EFAULT;
-	if (index >= VHOST_BLK_MAX_RINGS && index != VHOST_BLK_ALL_RINGS)
+	if (index >= blk->dev.nvqs && index != VHOST_BLK_ALL_RINGS)
 		return -ENOBUFS;
 	if (reserved)
 		return -EINVAL;
 	stats.index = index;
-	for (i = 0; i < VHOST_BLK_MAX_RINGS; i++)
+	for (i = 0; i < blk->dev.nvqs; i++)
 		if (index == VHOST_BLK_ALL_RINGS || index == i)
 			vhost_blk_stats_add(&stats, blk->rings[i]);
 	return copy_to_user(argp, &stats, sizeof(stats)) ? -EFAULT : 0;
@@ -86,8 +86,10 @@ void vhost_blk_stats_show(struct seq_file *m, struct file *file)
 	u64 *values = &stats.reads;
 	unsigned int i;
 
-	for (i = 0; i < VHOST_BLK_MAX_RINGS; i++)
-		vhost_blk_stats_add(&stats, blk->rings[i]);
+	/* Before there is an owner, rings may go, and have nothing to count. */
+	if (smp_load_acquire(&blk->settled))
+		for (i = 0; i < blk->dev.nvqs; i++)
+			vhost_blk_stats_add(&stats, blk->rings[i]);
 	for (i = 0; i < VHOST_BLK_NR_STATS; i++)
 		seq_printf(m, "%s:\t%llu\n", vhost_blk_stats_names[i],
 			   values[i]);

@@ -411,6 +411,8 @@ struct vhost_blk_vq {
  * @wq:	for what cannot be done without sleeping
  * @parked:	pollers return at once
  * @dying:	the owner is gone, or closes: cut short what takes long
+ * @settled:	there has been an owner: the number of rings, &vhost_dev.nvqs, changes
+ *		no more
  * @event:	VHOST_BLK_SET_EVENT; replaced under &vhost_dev.mutex
  * @pin:	guest memory that stays pinned; changes under &vhost_dev.mutex
  *		while all rings are held and nothing is in flight
@@ -424,6 +426,7 @@ struct vhost_blk {
 	struct workqueue_struct *wq;
 	bool parked;
 	bool dying;
+	bool settled;
 	struct eventfd_ctx __rcu *event;
 	struct vhost_blk_pin *pin;
 	struct vhost_virtqueue *vqs[VHOST_BLK_MAX_RINGS];

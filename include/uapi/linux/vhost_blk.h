@@ -317,4 +317,10 @@ struct vhost_blk_stats {
  */
 #define VHOST_BLK_PIN_MEMORY	_IOW(VHOST_VIRTIO, 0x58, __u32)
 
+/*
+ * The device will have so many rings, at most VHOST_BLK_MAX_RINGS: the kernel
+ * keeps no memory for the others then. Before the first VHOST_SET_OWNER only.
+ */
+#define VHOST_BLK_SET_RINGS	_IOW(VHOST_VIRTIO, 0x59, __u32)
+
 #endif /* _UAPI_LINUX_VHOST_BLK_H */

@@ -196,10 +196,15 @@ static bool vhost_blk_check_fallback(VHostBlk *v, int vhostfd, Error **errp)
 /* Connect to the kernel through @vhostfd, which is consumed. */
 static bool vhost_blk_connect(VHostBlk *v, int vhostfd, Error **errp)
 {
-    VirtIOBlock *s = VIRTIO_BLK(v);
+    uint32_t rings = VIRTIO_BLK(v)->conf.num_queues;
     int ret;
 
-    v->dev.nvqs = s->conf.num_queues;
+    /*
+     * It saves memory. If it fails, whoever passed vhostfd has used it before;
+     * should there be too few rings, setting them up says so.
+     */
+    ioctl(vhostfd, VHOST_BLK_SET_RINGS, &rings);
+    v->dev.nvqs = rings;
     v->vqs = g_new0(struct vhost_virtqueue, v->dev.nvqs);
     v->dev.vqs = v->vqs;
     if (vhost_dev_init(&v->dev, (void *)(uintptr_t)vhostfd,

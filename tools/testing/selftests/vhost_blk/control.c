@@ -287,25 +287,6 @@ TEST_F(uapi, stats_count_each_request_once)
 	EXPECT_EQ(-EINVAL, vdev_ioctl(&self->d, VHOST_BLK_GET_STATS, &s));
 }
 
-/* A counter of /proc/self/fdinfo; -1 if there is none of that name. */
-static long long shown(const struct vdev *d, const char *name)
-{
-	char path[64], line[256], key[64];
-	long long value, found = -1;
-	FILE *f;
-
-	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", d->fd);
-	f = fopen(path, "re");
-	if (!f)
-		return -1;
-	while (fgets(line, sizeof(line), f))
-		if (sscanf(line, "%63[^:]: %lld", key, &value) == 2 &&
-		    !strcmp(key, name))
-			found = value;
-	fclose(f);
-	return found;
-}
-
 TEST_F(uapi, fdinfo_shows_the_sums_of_all_rings)
 {
 	struct vhost_blk_stats s;
@@ -318,15 +299,15 @@ TEST_F(uapi, fdinfo_shows_the_sums_of_all_rings)
 	ASSERT_EQ(0, blk_write(self->q1, 0, buf, 512));
 	ASSERT_EQ(VIRTIO_BLK_S_IOERR, blk_read(self->q, ~0ULL, buf, 512));
 	ASSERT_EQ(0, vdev_stats(&self->d, VHOST_BLK_ALL_RINGS, &s));
-	EXPECT_EQ(2, shown(&self->d, "reads"));
-	EXPECT_EQ(4096 + 512, shown(&self->d, "read_bytes"));
-	EXPECT_EQ(1, shown(&self->d, "writes"));
-	EXPECT_EQ(512, shown(&self->d, "write_bytes"));
-	EXPECT_EQ(0, shown(&self->d, "flushes"));
-	EXPECT_EQ(1, shown(&self->d, "errors"));
-	EXPECT_EQ(0, shown(&self->d, "inflight"));
-	EXPECT_EQ(s.kicks, shown(&self->d, "kicks"));
-	EXPECT_EQ(s.batches, shown(&self->d, "batches"));
+	EXPECT_EQ(2, vdev_shown(&self->d, "reads"));
+	EXPECT_EQ(4096 + 512, vdev_shown(&self->d, "read_bytes"));
+	EXPECT_EQ(1, vdev_shown(&self->d, "writes"));
+	EXPECT_EQ(512, vdev_shown(&self->d, "write_bytes"));
+	EXPECT_EQ(0, vdev_shown(&self->d, "flushes"));
+	EXPECT_EQ(1, vdev_shown(&self->d, "errors"));
+	EXPECT_EQ(0, vdev_shown(&self->d, "inflight"));
+	EXPECT_EQ(s.kicks, vdev_shown(&self->d, "kicks"));
+	EXPECT_EQ(s.batches, vdev_shown(&self->d, "batches"));
 }
 
 SUITE_MAIN

@@ -388,6 +388,7 @@ static const struct call {
 	CALL(VHOST_BLK_GET_STATS, fill_index, false, 2),
 	CALL(VHOST_BLK_SET_EVENT, fill_event, false, 1),
 	CALL(VHOST_BLK_PIN_MEMORY, fill_number, false, 2),
+	CALL(VHOST_BLK_SET_RINGS, fill_number, false, 1),
 #undef CALL
 };
 
@@ -600,10 +601,13 @@ static void prepare(struct prng *p, unsigned int stage)
 {
 	struct vhost_vring_addr addr = {};
 	uint64_t features = DRIVER_FEATURES;
+	uint32_t rings_wanted = RINGS + prng_below(p, 3);
 	unsigned int i;
 
 	if (stage < 1)
 		return;
+	if (one_in(p, 4))
+		FUZZ_OK(vdev_ioctl(&dev, VHOST_BLK_SET_RINGS, &rings_wanted));
 	FUZZ_OK(vdev_ioctl(&dev, VHOST_SET_OWNER, NULL));
 	if (stage < 2)
 		return;
@@ -630,8 +634,8 @@ static void prepare(struct prng *p, unsigned int stage)
 static void recover(struct prng *p)
 {
 	uint64_t features = DRIVER_FEATURES;
-	unsigned int i;
 	char sent[512], got[512];
+	unsigned int n;
 	struct vq *q;
 	int r;
 
@@ -642,12 +646,13 @@ static void recover(struct prng *p)
 		r = vdev_ioctl(&dev, VHOST_SET_OWNER, NULL);
 	}
 	FUZZ_CHECK(!r || r == -EBUSY);
-	for (i = 0; i < VHOST_BLK_MAX_RINGS; i++)
-		FUZZ_OK(vdev_file(&dev, VHOST_BLK_SET_BACKEND, i,
-				  VHOST_BLK_ABANDON));
+	/* There may be fewer rings than usual. */
+	for (n = 0, r = 0; n < VHOST_BLK_MAX_RINGS && !r; n += !r)
+		r = vdev_file(&dev, VHOST_BLK_SET_BACKEND, n, VHOST_BLK_ABANDON);
+	FUZZ_CHECK(n && (!r || r == -ENOBUFS));
 	FUZZ_OK(vdev_ioctl(&dev, VHOST_SET_FEATURES, &features));
 	FUZZ_OK(vdev_set_mem(&dev));
-	FUZZ_OK(vq_setup(&dev, prng_below(p, RINGS), 64, &q));
+	FUZZ_OK(vq_setup(&dev, prng_below(p, n < RINGS ? n : RINGS), 64, &q));
 	FUZZ_OK(vq_start(q, disks[0].fd));
 	prng_fill(p, sent, sizeof(sent));
 	FUZZ_OK(blk_write(q, 1, sent, sizeof(sent)));

@@ -86,6 +86,8 @@ static const struct {
 	IOC(VHOST_BLK_GET_LIMITS,	false,	false,	false,	true),
 	IOC(VHOST_BLK_GET_STATS,	true,	true,	true,	true),
 	IOC(VHOST_BLK_SET_EVENT,	false,	false,	true,	true),
+	IOC(VHOST_BLK_PIN_MEMORY,	false,	false,	true,	true),
+	IOC(VHOST_BLK_SET_RINGS,	false,	false,	false,	true),
 #undef IOC
 };
 
@@ -165,6 +167,78 @@ TEST_F(unowned, kind_of_worker_is_chosen_before_there_is_an_owner)
 	ASSERT_EQ(0, vdev_ioctl(&self->d, VHOST_SET_OWNER, NULL));
 	kind = VHOST_FORK_OWNER_TASK;
 	EXPECT_EQ(-EBUSY, vdev_ioctl(&self->d, VHOST_SET_FORK_FROM_OWNER, &kind));
+}
+
+static int set_rings(const struct vdev *d, uint32_t n)
+{
+	return vdev_ioctl(d, VHOST_BLK_SET_RINGS, &n);
+}
+
+TEST_F(unowned, rings_are_fewer_if_that_is_said_before_there_is_an_owner)
+{
+	struct vhost_blk_poll poll = { .index = VHOST_BLK_ALL_RINGS };
+	struct vhost_blk_stats stats = { .index = VHOST_BLK_ALL_RINGS };
+	struct vhost_blk_worker worker = { .index = 1 };
+	struct vdev *d = &self->d;
+
+	EXPECT_EQ(-EINVAL, set_rings(d, 0));
+	EXPECT_EQ(-EINVAL, set_rings(d, VHOST_BLK_MAX_RINGS + 1));
+	EXPECT_EQ(-EINVAL, set_rings(d, 0xffffffff));
+	EXPECT_EQ(0, set_rings(d, VHOST_BLK_MAX_RINGS));
+	EXPECT_EQ(0, set_rings(d, 3));
+	EXPECT_EQ(0, set_rings(d, 2));
+	EXPECT_EQ(-EINVAL, set_rings(d, 3));
+	EXPECT_EQ(0, vdev_shown(d, "reads"));
+	ASSERT_EQ(0, vdev_ioctl(d, VHOST_SET_OWNER, NULL));
+	EXPECT_EQ(-EBUSY, set_rings(d, 2));
+	EXPECT_EQ(-EBUSY, set_rings(d, 1));
+	EXPECT_EQ(0, vdev_state(d, VHOST_SET_VRING_NUM, 1, 64));
+	EXPECT_EQ(-ENOBUFS, vdev_state(d, VHOST_SET_VRING_NUM, 2, 64));
+	EXPECT_EQ(-ENOBUFS, vdev_file(d, VHOST_BLK_SET_BACKEND, 2, -1));
+	EXPECT_EQ(0, vdev_ioctl(d, VHOST_BLK_SET_POLL, &poll));
+	EXPECT_EQ(0, vdev_ioctl(d, VHOST_BLK_GET_STATS, &stats));
+	EXPECT_EQ(0, vdev_ioctl(d, VHOST_BLK_GET_WORKER, &worker));
+	poll.index = stats.index = worker.index = 2;
+	EXPECT_EQ(-ENOBUFS, vdev_ioctl(d, VHOST_BLK_SET_POLL, &poll));
+	EXPECT_EQ(-ENOBUFS, vdev_ioctl(d, VHOST_BLK_GET_POLL, &poll));
+	EXPECT_EQ(-ENOBUFS, vdev_ioctl(d, VHOST_BLK_GET_STATS, &stats));
+	EXPECT_EQ(-ENOBUFS, vdev_ioctl(d, VHOST_BLK_GET_WORKER, &worker));
+	EXPECT_EQ(0, vdev_shown(d, "reads"));
+	ASSERT_EQ(0, vdev_ioctl(d, VHOST_RESET_OWNER, NULL));
+	EXPECT_EQ(-EBUSY, set_rings(d, 1));
+}
+
+static void *read_counters(void *arg)
+{
+	const struct vdev *d = arg;
+	unsigned long n = 0;
+
+	/* Until the last one is closed. */
+	while (READ_ONCE(d->fd) != -2)
+		n += vdev_shown(d, "reads") == 0;
+	return (void *)n;
+}
+
+/* A counter that is looked at needs its ring. */
+TEST_F(unowned, rings_go_while_somebody_looks_at_counters)
+{
+	unsigned long i, n = test_scale(300);
+	pthread_t reader;
+	void *looks;
+
+	ASSERT_EQ(0, pthread_create(&reader, NULL, read_counters, &self->d));
+	for (i = 0; i < n; i++) {
+		ASSERT_EQ(0, set_rings(&self->d, 1 + i % 3));
+		if (i % 2)
+			ASSERT_EQ(0, vdev_ioctl(&self->d, VHOST_SET_OWNER, NULL));
+		close(self->d.fd);
+		WRITE_ONCE(self->d.fd, open(VHOST_BLK_DEV, O_RDWR | O_CLOEXEC));
+		ASSERT_LE(0, self->d.fd);
+	}
+	close(self->d.fd);
+	WRITE_ONCE(self->d.fd, -2);
+	ASSERT_EQ(0, pthread_join(reader, &looks));
+	EXPECT_NE(NULL, looks);
 }
 
 TEST_F(unowned, read_and_write_are_refused)

@@ -138,7 +138,7 @@ int vdev_set_mem(struct vdev *d)
 }
 
 static int vdev_open_as(struct vdev *d, uint64_t features, size_t size,
-			bool kthread)
+			bool kthread, uint32_t rings)
 {
 	uint8_t owner = VHOST_FORK_OWNER_KTHREAD;
 	int r;
@@ -151,6 +151,8 @@ static int vdev_open_as(struct vdev *d, uint64_t features, size_t size,
 	r = gmem_init(&d->mem, size);
 	if (!r && kthread)
 		r = vdev_ioctl(d, VHOST_SET_FORK_FROM_OWNER, &owner);
+	if (!r && rings)
+		r = vdev_ioctl(d, VHOST_BLK_SET_RINGS, &rings);
 	if (!r)
 		r = vdev_ioctl(d, VHOST_SET_OWNER, NULL);
 	if (!r)
@@ -164,12 +166,18 @@ static int vdev_open_as(struct vdev *d, uint64_t features, size_t size,
 
 int vdev_open(struct vdev *d, uint64_t features, size_t size)
 {
-	return vdev_open_as(d, features, size, false);
+	return vdev_open_as(d, features, size, false, 0);
+}
+
+int vdev_open_rings(struct vdev *d, uint64_t features, size_t size,
+		    uint32_t rings)
+{
+	return vdev_open_as(d, features, size, false, rings);
 }
 
 int vdev_open_kthread(struct vdev *d, uint64_t features, size_t size)
 {
-	return vdev_open_as(d, features, size, true);
+	return vdev_open_as(d, features, size, true, 0);
 }
 
 void vdev_close(struct vdev *d)
@@ -579,6 +587,24 @@ int vdev_stats(const struct vdev *d, unsigned int index,
 	memset(s, 0, sizeof(*s));
 	s->index = index;
 	return vdev_ioctl(d, VHOST_BLK_GET_STATS, s);
+}
+
+long long vdev_shown(const struct vdev *d, const char *name)
+{
+	char path[64], line[256], key[64];
+	long long value, found = -1;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", d->fd);
+	f = fopen(path, "re");
+	if (!f)
+		return -1;
+	while (fgets(line, sizeof(line), f))
+		if (sscanf(line, "%63[^:]: %lld", key, &value) == 2 &&
+		    !strcmp(key, name))
+			found = value;
+	fclose(f);
+	return found;
 }
 
 int vdev_set_poll(const struct vdev *d, unsigned int index,

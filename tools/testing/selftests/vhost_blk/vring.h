@@ -111,6 +111,9 @@ int vdev_file(const struct vdev *d, unsigned long req, unsigned int index,
 
 /* Open the device, own it, negotiate, give it @size bytes of high memory. */
 int vdev_open(struct vdev *d, uint64_t features, size_t size);
+/* The same with so many rings, of which the kernel is told. */
+int vdev_open_rings(struct vdev *d, uint64_t features, size_t size,
+		    uint32_t rings);
 /* The same, with workers that are kernel threads; -ENOTTY: not here. */
 int vdev_open_kthread(struct vdev *d, uint64_t features, size_t size);
 void vdev_close(struct vdev *d);
@@ -178,6 +181,8 @@ uint64_t eventfd_take(int fd);
 
 int vdev_stats(const struct vdev *d, unsigned int index,
 	       struct vhost_blk_stats *s);
+/* A counter of /proc/self/fdinfo; -1 if there is none of that name. */
+long long vdev_shown(const struct vdev *d, const char *name);
 int vdev_set_poll(const struct vdev *d, unsigned int index,
 		  unsigned int poll_us);
 /* The same for all rings, with VHOST_BLK_POLL_*. */
