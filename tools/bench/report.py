@@ -50,6 +50,11 @@ FURTHER = (
     ('bound_irq_per_io', 'interrupts per I/O, disk inside the guest, 32 up'),
     ('bound_ctx_per_io', 'context switches per I/O, the same'),
     ('clock_irqs_per_second', 'interrupts each second, the same'),
+    # A guest that never leaves its CPU cannot be served any faster.
+    ('guest_share', "of its CPU's time that a guest runs, polling, 32 up"),
+    ('guest_us_per_io', 'us that it runs for each I/O, the same'),
+    ('qemu_guest_us_per_io', 'the same, best QEMU'),
+    ('bound_guest_us_per_io', 'the same, disk inside the guest'),
 )
 
 
@@ -120,7 +125,7 @@ class Runs:
             return None
         ios = sum(w['sectors'] for w in windows) * 512 / size(cell)
         return {k: sum(w[k] for w in windows) / ios
-                for k in ('cpu', 'ctx', 'exits', 'halts', 'irqs', 'kicks', 'signals')}
+                for k in ('cpu', 'guest', 'ctx', 'exits', 'halts', 'irqs', 'kicks', 'signals')}
 
 
 def depth(cell):
@@ -171,29 +176,6 @@ def each_second(runs, contender, cells, what):
     return sum(w[what] for w in windows) / sum(w['time'] for w in windows) if windows else None
 
 
-def fit(runs, cells):
-    """What a busy guest's second is made of: requests, and exits. Least squares, over all runs
-    of these cells, of 1 = us_per_request * requests + us_per_exit * exits; rms: what is left.
-    """
-    points = []
-    for (_, cell), windows in runs.window.items():
-        if cell in cells:
-            points += [(w['sectors'] * 512 / size(cell) / w['time'], w['exits'] / w['time'])
-                       for w in windows]
-    if len(points) < 10:
-        return None
-    rr, ee, re_ = (sum(p[i] * p[j] for p in points) for i, j in ((0, 0), (1, 1), (0, 1)))
-    r, e = (sum(p[i] for p in points) for i in (0, 1))
-    below = rr * ee - re_ * re_
-    if below <= 1e-9 * rr * ee:
-        # Always as many exits for a request: nothing tells them apart.
-        return None
-    request, exit_ = (r * ee - e * re_) / below, (e * rr - r * re_) / below
-    left = sum((1 - request * p[0] - exit_ * p[1]) ** 2 for p in points)
-    return {'us_per_request': request * 1e6, 'us_per_exit': exit_ * 1e6,
-            'rms': math.sqrt(left / len(points)), 'runs': len(points)}
-
-
 def summarize(runs):
     """The names of summary.json; None: not measured in this run."""
     cells = runs.single()
@@ -238,13 +220,17 @@ def summarize(runs):
     found['bound_irq_per_io'] = average(runs, 'guest-null', polled, 'irqs')
     found['bound_ctx_per_io'] = average(runs, 'guest-null', polled, 'ctx')
     found['clock_irqs_per_second'] = each_second(runs, 'guest-null', polled, 'irqs')
+    # Where the guest has one CPU.
+    one = [c for c in polled if size(c) == 4096]
+    found['guest_share'] = each_second(runs, OURS, one, 'guest')
+    for name, who in (('', OURS), ('qemu_', 'best'), ('bound_', 'guest-null')):
+        per = [runs.per_io(runs.best_qemu(c) if who == 'best' else who, c) for c in one]
+        found[name + 'guest_us_per_io'] = gm([p['guest'] * 1e6 for p in per if p]) if any(per) else None
     found['without'] = {}
     for name in runs.group('without'):
         got = ratio(runs, [(name, OURS, c) for c in cells])
         if got:
             found['without'][name] = {'rate': got[0], 'interval': got[1:]}
-    # A guest of one CPU, with enough requests to be busy all the time.
-    found['exits_explain'] = fit(runs, [c for c in high if size(c) == 4096 and c in polled])
     guests = [c for c in runs.cells if c.endswith('guests')]
     put('gm_guests_vs_qemu_best', against_best(guests))
     several = [c for c in runs.cells if c.endswith('disks')]
@@ -316,10 +302,6 @@ def bars_table(found):
     for name, got in found['without'].items():
         text = [c.text for c in grid.contenders() if c.name == name][0]
         print('%-50s %8.3f %17s' % ('rate ' + text, got['rate'], '%.3f .. %.3f' % tuple(got['interval'])))
-    if found['exits_explain']:
-        print("the guest's time, depth 32 up: %(us_per_request).0f us for each request and "
-              "%(us_per_exit).0f us for each exit (%(runs)d runs, rms of what is left %(rms).2f)"
-              % found['exits_explain'])
     for cell in found['lost']:
         print('  lost: ' + cell)
 
@@ -338,8 +320,8 @@ def main(results):
     idle_table(runs)
     bars_table(found)
     if not native:
-        print('\nAn emulated machine: exits and interrupts cost a hundred times what they do on '
-              'hardware.\nThe ratios show whether something has become worse; they say nothing '
+        print('\nAn emulated machine: exits, interrupts and sleeps cost ten to a hundred times what '
+              'they do on\nhardware. The ratios show whether something has become worse; they say nothing '
               'about hardware.')
     with open(os.path.join(results, 'summary.json'), 'w') as f:
         json.dump(found, f, indent=1)
