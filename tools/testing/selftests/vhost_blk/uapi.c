@@ -198,7 +198,9 @@ TEST_F(unowned, rings_are_fewer_if_that_is_said_before_there_is_an_owner)
 	EXPECT_EQ(0, vdev_ioctl(d, VHOST_BLK_SET_POLL, &poll));
 	EXPECT_EQ(0, vdev_ioctl(d, VHOST_BLK_GET_STATS, &stats));
 	EXPECT_EQ(0, vdev_ioctl(d, VHOST_BLK_GET_WORKER, &worker));
-	poll.index = stats.index = worker.index = 2;
+	poll.index = 2;
+	stats.index = 2;
+	worker.index = 2;
 	EXPECT_EQ(-ENOBUFS, vdev_ioctl(d, VHOST_BLK_SET_POLL, &poll));
 	EXPECT_EQ(-ENOBUFS, vdev_ioctl(d, VHOST_BLK_GET_POLL, &poll));
 	EXPECT_EQ(-ENOBUFS, vdev_ioctl(d, VHOST_BLK_GET_STATS, &stats));
