@@ -45,13 +45,27 @@ static void vhost_blk_bdev_error(struct vhost_blk_req *req,
 		WRITE_ONCE(req->status, vhost_blk_bdev_status(bio));
 }
 
+/*
+ * A bio of @req has ended; was it the last? Nearly all requests have one, for which
+ * nobody else counts: no atomic operation then. Pairs with itself, as the last one sees
+ * what the others have written, and with vhost_blk_iopoll_ask().
+ */
+static bool vhost_blk_bdev_ended(struct vhost_blk_req *req)
+{
+	if (likely(atomic_read_acquire(&req->pending) == 1)) {
+		atomic_set_release(&req->pending, 0);
+		return true;
+	}
+	return atomic_dec_and_test(&req->pending);
+}
+
 static void vhost_blk_bdev_end_io(struct bio *bio)
 {
 	struct vhost_blk_req *req = bio->bi_private;
 
 	if (unlikely(bio->bi_status))
 		vhost_blk_bdev_error(req, bio);
-	if (!atomic_dec_and_test(&req->pending))
+	if (!vhost_blk_bdev_ended(req))
 		return;
 	if (unlikely(req->status) && vhost_blk_zoned(req->ring->backend))
 		vhost_blk_zone_explain(req);
