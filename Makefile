@@ -51,10 +51,10 @@ guest-test: module-stock qemu
 
 # What does not fit into make check: in guests, 50000 requests on each disk, and a
 # 7.3 kernel; ten minutes of load; everything on the debug kernel; ten minutes of each
-# fuzzer. An hour and a half under emulation, and half an hour more for two kernels,
-# the first time.
+# fuzzer; the benchmark with other disks and guests. Two hours under emulation, and half an
+# hour more for two kernels, the first time.
 soak:
-	@tools/check soak-guest soak-load selftest-debug soak-fuzz
+	@tools/check soak-guest soak-load selftest-debug soak-fuzz soak-bench
 
 soak-guest: module-stock qemu
 	@COUNT=50000 PARTS="configuration changes hostile lifecycle use_disk boot hand_over \
@@ -66,6 +66,9 @@ soak-load: module-stock
 
 soak-fuzz:
 	@$(MAKE) --no-print-directory fuzz SECONDS=600
+
+soak-bench: module-stock qemu
+	@tools/bench/cross
 
 # UPDATE=1 writes tools/bench/baseline.json anew.
 bench-cost: module-stock
@@ -105,11 +108,12 @@ help:
 	@echo 'make fuzz SECONDS=N   each fuzzer for N seconds (default 60), and the coverage of the'
 	@echo '                   module; KERNEL=debug does it in the kernel with the checkers'
 	@echo 'make soak          the guest tests with 50000 requests on each disk, also with 7.3 in the guest;'
-	@echo '                   selftest-debug; ten minutes of load, and of each fuzzer'
+	@echo '                   selftest-debug; ten minutes of load, and of each fuzzer; make bench with'
+	@echo '                   other disks and guests'
 	@echo 'make qemu          QEMU with the vhost-blk devices, in out/qemu/'
 	@echo 'make patch         out/vhost-blk-7.3.patch for the kernel tree'
 	@echo 'make install       the module into /lib/modules (KVER=, KSRC= as above)'
 	@echo 'make clean         remove what was built of the module; kernels, QEMU and downloads stay in out/'
 
 .PHONY: all module module-stock module-debug demo check lint selftest selftest-debug fuzz guest-test \
-	soak soak-guest soak-load soak-fuzz bench bench-cost qemu patch install clean help
+	soak soak-guest soak-load soak-fuzz soak-bench bench bench-cost qemu patch install clean help

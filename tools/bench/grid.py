@@ -12,6 +12,7 @@ RAMP = 0.2          # seconds that fio does not count
 MS5 = 5000000       # poll-max-ns of a tuned iothread
 GUEST = os.environ.get('GUEST', '')
 GUESTS = ('', 'no-event-idx', 'polls')
+KIND = os.environ.get('DISKS', 'timer')
 ABLATION = os.environ.get('ABLATION', '') not in ('', '0')
 CROWD = os.environ.get('CROWD', '') not in ('', '0')
 CROWD_GUESTS = 4
@@ -31,9 +32,11 @@ class Contender:
     group: 'qemu', 'ours', 'qsd', 'vhost-scsi', or 'bound' for what is no back end.
     args(name, path, queues): QEMU's arguments for one disk, of that serial number.
     pinned: its threads stay off the guest's CPU.
+    disk: it has one of the host's.
     """
-    def __init__(self, name, group, text, args=None, pinned=True):
+    def __init__(self, name, group, text, args=None, pinned=True, disk=True):
         self.pinned = pinned
+        self.disk = disk
         self.name = name
         self.group = group
         self.text = text
@@ -88,6 +91,13 @@ def qemu_mapped(aio, poll):
                 device('virtio-blk-pci', name, max(queues, 2),
                        **{'iothread-vq-mapping': [{'iothread': t} for t in threads]}))
     return args
+
+
+def qemu_null(name, _, queues):
+    """QEMU answers by itself, in a polling iothread."""
+    return ['-object', 'iothread,id=t-%s,poll-max-ns=%d' % (name, MS5),
+            '-blockdev', 'null-co,node-name=n-%s,size=1G,read-zeroes=off' % name,
+            *device('virtio-blk-pci', name, queues, iothread='t-' + name)]
 
 
 def qsd(name, _, queues):
@@ -173,9 +183,12 @@ def contenders():
         Contender('ours-irq', 'ours', 'vhost-blk, poll-us=0, signal 10 ms',
                   polling(**{'poll-us': 0, 'signal-us': 10000})),
         Contender('ours-poll', 'ours', 'vhost-blk, poll 5 ms, signal 50 ms', polling()),
-        Contender('guest-null', 'bound', 'bound: null_blk inside the guest'),
+        Contender('guest-null', 'bound', 'bound: null_blk inside the guest', disk=False),
         Contender('host', 'bound', 'bound: fio on the host'),
     ]
+    if KIND == 'instant':
+        found.append(Contender('null-co', 'beside', "QEMU's null-co, iothread 5 ms", qemu_null,
+                               disk=False))
     if ABLATION:
         found = [c for c in found if c.name in ('ours-poll', 'guest-null', 'host')] + ablated()
     if GUEST == 'polls':

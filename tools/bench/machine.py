@@ -262,8 +262,8 @@ class Guest:
         return self.tag + contender.name + (str(i) if i else '')
 
     def add(self, contender, name, disks):
-        path = disks.make(name)
-        self.paths[contender.name].append(path)
+        path = disks.make(name) if contender.disk else None
+        self.paths[contender.name] += [path] if path else []
         if contender.group == 'qsd':
             self.parts.append(Daemon(name, path, self.phase.queues))
         elif contender.group == 'vhost-scsi':

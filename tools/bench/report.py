@@ -20,6 +20,7 @@ DRAWS = 1000
 LOST = 0.95
 LOW, HIGH = (1, 4), (32, 128)
 OURS, OURS_IRQ = 'ours-poll', 'ours-irq'
+NO_DISK = ('guest-null', 'null-co')
 # What must be reached: name, text, 'at least' or 'at most', bar.
 BARS = (
     ('gm_vs_qemu_best_low', 'rate to the best QEMU, depth 1 and 4', '>=', 1.2),
@@ -44,6 +45,8 @@ FURTHER = (
     ('bound_vs_qemu_best_high', 'the bound to the best QEMU, depth 32 and 128'),
     ('host_vs_qemu_best_high', 'fio on the host to the best QEMU, depth 32 and 128'),
     ('bound_vs_qemu_default', "the bound to QEMU's defaults, all cells"),
+    ('gm_vs_null_co', "rate to QEMU's null-co, all cells"),
+    ('latency_d1_held', 'latency at depth 1 to that without holding signals'),
     ('gm_guests_vs_qemu_best', 'four guests together to the best QEMU'),
     # What of a bar's is not the back end's.
     ('signals_per_io', 'of the interrupts: signals of vhost-blk'),
@@ -87,8 +90,8 @@ class Runs:
                 self.iops[key][run['round']] = run['iops']
                 self.latency[key].append({k: run[k] for k in ('p50', 'p99', 'p999') if k in run})
                 window = run['window']
-                if window and run['contender'] == 'guest-null':
-                    # Its disk does not show on the host.
+                if window and run['contender'] in NO_DISK:
+                    # It does not show on the host.
                     window['sectors'] = run['iops'] * window['time'] * size(run['cell']) / 512
                 if window and window['sectors']:
                     self.window[key].append(window)
@@ -103,6 +106,10 @@ class Runs:
         """Over all rounds but one."""
         rounds = self.iops[contender, cell]
         return gm([rounds[r] for r in rounds if r != without])
+
+    def median(self, contender, cell):
+        """Of the latency, in microseconds."""
+        return gm([lat['p50'] for lat in self.latency.get((contender, cell), ()) if 'p50' in lat])
 
     def group(self, name):
         return [c.name for c in self.contenders if c.group == name]
@@ -203,6 +210,7 @@ def summarize(runs):
     put('bound_vs_qemu_best_high', [('guest-null', runs.best_qemu(c), c) for c in high])
     put('host_vs_qemu_best_high', [('host', runs.best_qemu(c), c) for c in high])
     put('bound_vs_qemu_default', [('guest-null', 'main', c) for c in cells])
+    put('gm_vs_null_co', [(OURS, 'null-co', c) for c in cells])
     put('irq_mode_vs_qemu_best', [(OURS_IRQ, runs.best_qemu(c), c) for c in cells])
     for d in sorted({depth(c) for c in cells}):
         put('gm_vs_qemu_best_d%d' % d, against_best(runs.of_depth((d,))))
@@ -226,6 +234,9 @@ def summarize(runs):
     for name, who in (('', OURS), ('qemu_', 'best'), ('bound_', 'guest-null')):
         per = [runs.per_io(runs.best_qemu(c) if who == 'best' else who, c) for c in one]
         found[name + 'guest_us_per_io'] = gm([p['guest'] * 1e6 for p in per if p]) if any(per) else None
+    first = [c for c in runs.of_depth((1,)) if ('no-holding', c) in runs.iops]
+    found['latency_d1_held'] = gm([runs.median(OURS, c) / runs.median('no-holding', c)
+                                   for c in first]) if first else None
     found['without'] = {}
     for name in runs.group('without'):
         got = ratio(runs, [(name, OURS, c) for c in cells])
