@@ -6,8 +6,9 @@
 export KVER KSRC KOBJ W C
 
 # The kernels of the host VM, and vhost_blk.ko for each.
-stock = KSRC= KOBJ= KVER=$$(cat out/kernel/stock/version)
-debug = KSRC=out/kernel/debug KOBJ= KVER=
+out := $(or $(VHOST_BLK_OUT),out)
+stock = KSRC= KOBJ= KVER=$$(cat $(out)/kernel/stock/version)
+debug = KSRC=$(out)/kernel/debug KOBJ= KVER=
 
 all: module
 
@@ -87,7 +88,7 @@ install:
 	+@KVER=$${KVER:-$$(uname -r)} tools/build/module install
 
 clean:
-	rm -rf out/module out/lint out/patch out/vhost-blk-*.patch
+	rm -rf $(out)/module $(out)/lint $(out)/patch $(out)/vhost-blk-*.patch $(out)/vm/job.* $(out)/vm/disks.*
 
 help:
 	@echo 'make               vhost_blk.ko for the running kernel (or the 6.12 of Debian, if that has no'
@@ -96,18 +97,18 @@ help:
 	@echo '     KSRC=TREE     for a built kernel tree; with KOBJ=DIR if it was built with O=DIR'
 	@echo '     W=1 C=2       more warnings, sparse'
 	@echo 'make demo          the whole path from nothing: host VM, guest, verified I/O'
-	@echo 'make check         everything that must pass'
+	@echo 'make check         everything that must pass, half an hour: lint, selftest, guest-test, bench-cost'
 	@echo '  make lint        style, warnings, structure layout, the in-tree patch'
 	@echo '  make selftest    kselftests in a host VM with the stock 6.12 kernel'
-	@echo '  make selftest-debug   the same in a 7.3 kernel with every checker on'
 	@echo '  make guest-test  a nested guest on -device vhost-blk-pci'
 	@echo '  make bench-cost  instructions per request, against a baseline; UPDATE=1 sets that anew'
 	@echo 'make bench         end to end against QEMU, vhost-scsi, vhost-user-blk: 90 minutes'
 	@echo '     QUICK=1       10 minutes; tools/bench/run -h lists more'
 	@echo '     NATIVE=1 DISK=/dev/...  on this machine; what is on that disk is lost'
+	@echo 'make selftest-debug   the selftests in a 7.3 kernel with every checker on: an hour'
 	@echo 'make fuzz SECONDS=N   each fuzzer for N seconds (default 60), and the coverage of the'
 	@echo '                   module; KERNEL=debug does it in the kernel with the checkers'
-	@echo 'make soak          the guest tests with 50000 requests on each disk, also with 7.3 in the guest;'
+	@echo 'make soak          two hours: the guest tests with 50000 requests on each disk, also with 7.3 in the guest;'
 	@echo '                   selftest-debug; ten minutes of load, and of each fuzzer; make bench with'
 	@echo '                   other disks and guests'
 	@echo 'make qemu          QEMU with the vhost-blk devices, in out/qemu/'

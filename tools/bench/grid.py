@@ -195,8 +195,10 @@ def contenders():
         # A SCSI disk cannot be polled.
         found = [c for c in found if c.name != 'vhost-scsi']
     for text in shlex.split(os.environ.get('OURS', '')):
-        name, _, properties = text.partition(':')
+        name, colon, properties = text.partition(':')
         pairs = [p.partition('=') for p in properties.split(',') if p]
+        if not (name and colon and all(k and equals and v for k, equals, v in pairs)):
+            sys.exit('bench: OURS: %r is not NAME:PROPERTY=VALUE,...' % text)
         found.append(Contender(name, 'ours', 'vhost-blk, ' + properties,
                                ours(**{k: value(k, v) for k, _, v in pairs})))
     only = os.environ.get('ONLY')

@@ -232,7 +232,7 @@ def main():
     options = json.loads(sys.argv[1])
     for path in ('/dev/vhost-blk', '/sys/kernel/debug/tracing'):
         if not os.path.exists(path):
-            sys.exit('bench: no %s here' % path)
+            sys.exit('bench: no %s here (modprobe vhost_blk; a kernel with tracing)' % path)
     try:
         Bench(**options).run()
     except machine.Failed as e:

@@ -10,6 +10,9 @@ say()  { printf '%s\n' "$*" >&2; }
 step() { printf '== %s\n' "$*" >&2; }
 die()  { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
 
+# usage: what the script's first comment says.
+usage() { sed -n "/^# ${0##*/}[: ]/,/^set/{/^set/q;s/^# \{0,1\}//;p}" "$0"; }
+
 # as_root CMD...: run CMD as root, through sudo when we are not.
 as_root() {
 	if [ "$(id -u)" -eq 0 ]; then
