@@ -419,7 +419,8 @@ void vhost_blk_serve_init(VHostBlk *v)
 {
     v->bh = qemu_bh_new_guarded(vhost_blk_serve_bh, v,
                                 &DEVICE(v)->mem_reentrancy_guard);
-    vhost_blk_set_server(v, VHOST_BLK_SERVER_NONE, "the device is stopped");
+    vhost_blk_set_server(v, VHOST_BLK_SERVER_NONE,
+                         "no driver has used the device yet");
 }
 
 void vhost_blk_serve_listen(VHostBlk *v)
