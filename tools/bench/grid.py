@@ -96,7 +96,7 @@ def qemu_mapped(aio, poll):
 def qemu_null(name, _, queues):
     """QEMU answers by itself, in a polling iothread."""
     return ['-object', 'iothread,id=t-%s,poll-max-ns=%d' % (name, MS5),
-            '-blockdev', 'null-co,node-name=n-%s,size=1G,read-zeroes=off' % name,
+            '-blockdev', 'null-co,node-name=n-%s,size=%d,read-zeroes=off' % (name, 1 << 30),
             *device('virtio-blk-pci', name, queues, iothread='t-' + name)]
 
 
