@@ -321,26 +321,31 @@ TEST_F(iotlb, a_ring_can_be_abandoned)
 
 TEST_F(iotlb, a_parked_ring_stops_and_the_others_still_get_answers)
 {
+	unsigned int first = tlb_page(&self->t, self->q->vr.desc);
+	unsigned int second = tlb_page(&self->t, self->other->vr.desc);
 	uint64_t before;
 
+	ASSERT_NE(first, second);
 	ASSERT_EQ(0, blk_flush(self->q));
 	ASSERT_EQ(0, blk_flush(self->other));
 	tlb_mute(&self->t, true);
 	ASSERT_EQ(0, tlb_unmap_all(&self->t));
+	self->t.asked[first] = 0;
+	self->t.asked[second] = 0;
 	ASSERT_LE(0, add_read(self->q, &self->p, 8));
 	vq_publish(self->q);
 	vq_kick_force(self->q);
 	ASSERT_LE(0, add_read(self->other, &self->p, 8));
 	vq_publish(self->other);
 	vq_kick_force(self->other);
-	sleep_ms(100);
+	ASSERT_EQ(0, tlb_wait_asked(&self->t, first, REQ_TIMEOUT_MS));
+	ASSERT_EQ(0, tlb_wait_asked(&self->t, second, REQ_TIMEOUT_MS));
+	/* What both have asked for goes away with one: the other asks again. */
+	tlb_forget(&self->t);
 	before = now_ns();
 	EXPECT_EQ(0, vq_stop(self->q));
 	EXPECT_EQ(1, vq_base(self->q));
 	EXPECT_GT(1000000000, now_ns() - before);
-	/* its messages went away with it, and the other's: that asks again */
-	self->t.nwaiting = 0;
-	sleep_ms(50);
 	tlb_mute(&self->t, false);
 	ASSERT_EQ(0, wait_one(self->other, REQ_TIMEOUT_MS));
 }

@@ -250,6 +250,13 @@ void tlb_mute(struct tlb *t, bool mute)
 	pthread_mutex_unlock(&t->lock);
 }
 
+void tlb_forget(struct tlb *t)
+{
+	pthread_mutex_lock(&t->lock);
+	t->nwaiting = 0;
+	pthread_mutex_unlock(&t->lock);
+}
+
 int tlb_vq_start(struct tlb *t, struct vq *q, int fd)
 {
 	int r = tlb_map(t, tlb_page(t, q->vr.used));

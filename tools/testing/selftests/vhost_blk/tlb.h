@@ -48,6 +48,8 @@ void tlb_stop(struct tlb *t);
 
 /* Do not answer from now on; or do, and what was asked for meanwhile first. */
 void tlb_mute(struct tlb *t, bool mute);
+/* Never answer what was asked for so far. */
+void tlb_forget(struct tlb *t);
 
 unsigned int tlb_page(const struct tlb *t, const void *p);
 /* Tell the kernel of one page, or let it forget some, or all. */
