@@ -147,18 +147,19 @@ bool vhost_blk_iotlb_ready(struct vhost_blk_vq *ring)
 }
 
 /**
- * vhost_blk_iotlb_wake - a ring was kicked: perhaps by an answer of the VMM
+ * vhost_blk_iotlb_wake - perhaps the VMM has answered, or is not asked any more
  * @ring:	the ring
  *
- * vhost core wakes a ring whose message is answered as the guest does. Context:
- * the ring's worker.
+ * vhost core wakes a ring whose message is answered as the guest does. Whoever
+ * was about to park the ring meanwhile has done so when its mutex is taken here, or
+ * finds that nobody is asked. Context: process.
  * Return: true if the ring was parked, and is no longer.
  */
 bool vhost_blk_iotlb_wake(struct vhost_blk_vq *ring)
 {
 	bool woken = false;
 
-	if (!READ_ONCE(ring->miss))
+	if (!READ_ONCE(ring->vq.iotlb))
 		return false;
 	mutex_lock(&ring->vq.mutex);
 	if (ring->miss && !vhost_blk_iotlb_asked(&ring->vq)) {
