@@ -249,8 +249,9 @@ static long vhost_blk_set_config(struct vhost_blk *blk, void __user *argp)
 }
 
 /*
- * vhost core accepts rings of up to 32768 entries. Its structure is read
- * again by the core; vhost_blk_backend_set() looks at the size that is in use.
+ * vhost core accepts rings of up to 32768 entries, and any time. Its structure is
+ * read again by the core; vhost_blk_backend_set() and the poll loop look at what is
+ * in use.
  */
 static long vhost_blk_check_ring_size(struct vhost_vring_state __user *argp)
 {
@@ -285,6 +286,13 @@ static long vhost_blk_core_ioctl(struct vhost_blk *blk, unsigned int cmd,
 		if (ret)
 			return ret;
 		vhost_blk_poll_park(blk);
+		/*
+		 * A completion may have found a poller there which it is about to
+		 * queue, even if its ring has neither kick nor backend: it lends
+		 * its poller. vhost core flushes the worker after that.
+		 */
+		if (cmd == VHOST_FREE_WORKER)
+			synchronize_rcu();
 		ret = vhost_worker_ioctl(&blk->dev, cmd, argp);
 		vhost_blk_poll_unpark(blk);
 		return ret;

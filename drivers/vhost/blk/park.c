@@ -67,14 +67,14 @@ void vhost_blk_poll_unpark(struct vhost_blk *blk)
 		if (ring->backend)
 			ring->poller->rings |= BIT_ULL(i);
 	}
-	if (vhost_blk_backend_active(blk)) {
-		/*
-		 * A completion that still saw the old poller may queue it on
-		 * the ring's new worker: let that happen while all are parked.
-		 */
+	/*
+	 * A completion that still saw the old poller may queue it on the ring's
+	 * new worker, and a kick may run it there: let that happen while all are
+	 * parked.
+	 */
+	if (vhost_blk_backend_active(blk))
 		synchronize_rcu();
-		vhost_dev_flush(&blk->dev);
-	}
+	vhost_dev_flush(&blk->dev);
 	WRITE_ONCE(blk->parked, false);
 	rcu_read_lock();
 	for (i = 0; i < blk->dev.nvqs; i++)

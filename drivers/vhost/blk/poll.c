@@ -217,7 +217,7 @@ static u64 vhost_blk_poll_own_ns(struct vhost_blk_poller *poller)
 		us = max(us, READ_ONCE(ring->vq.busyloop_timeout));
 		flags |= READ_ONCE(ring->poll_flags);
 	}
-	limit = (u64)us * NSEC_PER_USEC;
+	limit = (u64)min(us, VHOST_BLK_MAX_POLL_US) * NSEC_PER_USEC;
 	if (limit != poller->limit || flags & VHOST_BLK_POLL_FIXED) {
 		poller->limit = limit;
 		poller->spin = limit;
@@ -489,6 +489,11 @@ static void vhost_blk_poll_run(struct vhost_blk_poller *poller)
 	struct vhost_blk_share *share;
 	u64 now = local_clock();
 
+	/*
+	 * The work can be queued again, and so will be by whoever changes what is
+	 * looked at next. Pairs with test_and_set_bit() in vhost core.
+	 */
+	smp_mb__after_atomic();
 	if (READ_ONCE(vhost_blk_poller_blk(poller)->parked)) {
 		vhost_blk_share_leave(poller);
 		vhost_blk_poll_flush(poller, NULL);
