@@ -29,7 +29,8 @@ Phase = collections.namedtuple('Phase', 'name smp queues disks contenders guests
 class Contender:
     """Somebody who serves a disk.
 
-    group: 'qemu', 'ours', 'qsd', 'vhost-scsi', or 'bound' for what is no back end.
+    group: 'qemu', 'ours', 'qsd', 'vhost-scsi'; 'bound' for what is no back end, 'beside' for what
+    is no contender; 'without' for ours without one of its techniques.
     args(name, path, queues): QEMU's arguments for one disk, of that serial number.
     pinned: its threads stay off the guest's CPU.
     disk: it has one of the host's.

@@ -16,7 +16,7 @@ import grid
 
 here = os.path.dirname(os.path.realpath(__file__))
 top = os.path.realpath(os.path.join(here, '..', '..'))
-out = os.environ.get('VHOST_BLK_OUT', os.path.join(top, 'out'))
+out = os.path.realpath(os.environ.get('VHOST_BLK_OUT') or os.path.join(top, 'out'))
 NULLB = '/sys/kernel/config/nullb'
 TARGET = '/sys/kernel/config/target'
 KVM = '/sys/kernel/debug/kvm/'

@@ -98,7 +98,7 @@ def host_fio(arguments):
 
 
 class Bench:
-    def __init__(self, quick, kind, given, budget, pin, rounds):
+    def __init__(self, quick, kind, given, budget, pin, rounds, results):
         self.phases, self.cells = grid.plan(quick)
         self.contenders = {c.name: c for c in grid.contenders()}
         self.rounds = rounds
@@ -109,7 +109,7 @@ class Bench:
         self.budget = Budget(budget, runs)
         self.losses = 0
         self.rates = {}         # of the contender in the cell, in the last round
-        self.log = open(os.path.join(machine.out, 'bench', 'runs.jsonl'), 'w')
+        self.log = open(os.path.join(results, 'runs.jsonl'), 'w')
 
     def in_guests(self, guests, name, cell, seconds, rate):
         """fio in all of them at once. Returns their JSON, and what was counted."""

@@ -47,7 +47,8 @@ FURTHER = (
     ('bound_vs_qemu_default', "the bound to QEMU's defaults, all cells"),
     ('gm_vs_null_co', "rate to QEMU's null-co, all cells"),
     ('latency_d1_held', 'latency at depth 1 to that without holding signals'),
-    ('gm_guests_vs_qemu_best', 'four guests together to the best QEMU'),
+    ('gm_guests_vs_qemu_best', 'four guests together to the best QEMU, poll-us=0'),
+    ('gm_guests_poll_vs_qemu_best', 'the same, polling'),
     # What of a bar's is not the back end's.
     ('signals_per_io', 'of the interrupts: signals of vhost-blk'),
     ('bound_irq_per_io', 'interrupts per I/O, disk inside the guest, 32 up'),
@@ -71,6 +72,7 @@ class Runs:
     def __init__(self, path):
         self.iops = collections.defaultdict(dict)       # (contender, cell): {round: iops}
         self.latency = collections.defaultdict(list)
+        self.median = collections.defaultdict(dict)     # of it, in us, as iops
         self.window = collections.defaultdict(list)
         self.cells = []
         self.lost = []                                  # guests, and whose disk they used
@@ -89,6 +91,8 @@ class Runs:
                     self.cells.append(run['cell'])
                 self.iops[key][run['round']] = run['iops']
                 self.latency[key].append({k: run[k] for k in ('p50', 'p99', 'p999') if k in run})
+                if 'p50' in run:
+                    self.median[key][run['round']] = run['p50']
                 window = run['window']
                 if window and run['contender'] in NO_DISK:
                     # It does not show on the host.
@@ -106,10 +110,6 @@ class Runs:
         """Over all rounds but one."""
         rounds = self.iops[contender, cell]
         return gm([rounds[r] for r in rounds if r != without])
-
-    def median(self, contender, cell):
-        """Of the latency, in microseconds."""
-        return gm([lat['p50'] for lat in self.latency.get((contender, cell), ()) if 'p50' in lat])
 
     def group(self, name):
         return [c.name for c in self.contenders if c.group == name]
@@ -143,14 +143,15 @@ def size(cell):
     return int(re.search(r' (\d+)k,', cell).group(1)) << 10
 
 
-def ratio(runs, pairs):
+def ratio(runs, pairs, what='iops'):
     """Geometric mean of a/b over pairs (a, b, cell), and its interval. b may be a function of the
     round.
     """
+    measured = getattr(runs, what)
     logs = []
     for a, b, cell in pairs:
-        of_a = runs.iops.get((a, cell), {})
-        of_b = {r: runs.iops.get((b(r) if callable(b) else b, cell), {}).get(r) for r in of_a}
+        of_a = measured.get((a, cell), {})
+        of_b = {r: measured.get((b(r) if callable(b) else b, cell), {}).get(r) for r in of_a}
         logs.append([math.log(of_a[r] / of_b[r]) for r in of_a if of_b[r]])
     logs = [x for x in logs if x]
     if not logs:
@@ -189,8 +190,8 @@ def summarize(runs):
     high = runs.of_depth(HIGH)
     found = {}
 
-    def put(name, pairs):
-        got = ratio(runs, pairs)
+    def put(name, pairs, what='iops'):
+        got = ratio(runs, pairs, what)
         found[name] = got[0] if got else None
         found[name + '_interval'] = got[1:] if got else None
 
@@ -214,9 +215,14 @@ def summarize(runs):
     put('irq_mode_vs_qemu_best', [(OURS_IRQ, runs.best_qemu(c), c) for c in cells])
     for d in sorted({depth(c) for c in cells}):
         put('gm_vs_qemu_best_d%d' % d, against_best(runs.of_depth((d,))))
-    single = [(c, ratio(runs, against_best([c]))) for c in cells]
-    found['lost'] = [c for c, r in single if r and r[2] < LOST]
-    found['cells_lost'] = len(found['lost']) if any(r for _, r in single) else None
+    # With more guests than CPUs there is none to poll on.
+    guests = [c for c in runs.cells if c.endswith('guests')]
+    put('gm_guests_vs_qemu_best', [(OURS_IRQ, runs.best_qemu(c), c) for c in guests])
+    put('gm_guests_poll_vs_qemu_best', against_best(guests))
+    each = [(c, ratio(runs, [(OURS if c in cells else OURS_IRQ, runs.best_qemu(c), c)]))
+            for c in cells + guests]
+    found['lost'] = [c for c, r in each if r and r[2] < LOST]
+    found['cells_lost'] = len(found['lost']) if any(r for _, r in each) else None
     found['cpu_irq_vs_qemu_best'] = cpu_ratio(runs, OURS_IRQ, cells)
     found['cpu_poll_vs_qemu_best'] = cpu_ratio(runs, OURS, runs.of_depth((32,)))
     # With as many CPUs in the guest as in the host there is none to poll on.
@@ -234,16 +240,12 @@ def summarize(runs):
     for name, who in (('', OURS), ('qemu_', 'best'), ('bound_', 'guest-null')):
         per = [runs.per_io(runs.best_qemu(c) if who == 'best' else who, c) for c in one]
         found[name + 'guest_us_per_io'] = gm([p['guest'] * 1e6 for p in per if p]) if any(per) else None
-    first = [c for c in runs.of_depth((1,)) if ('no-holding', c) in runs.iops]
-    found['latency_d1_held'] = gm([runs.median(OURS, c) / runs.median('no-holding', c)
-                                   for c in first]) if first else None
+    put('latency_d1_held', [(OURS, 'no-holding', c) for c in runs.of_depth((1,))], 'median')
     found['without'] = {}
     for name in runs.group('without'):
         got = ratio(runs, [(name, OURS, c) for c in cells])
         if got:
             found['without'][name] = {'rate': got[0], 'interval': got[1:]}
-    guests = [c for c in runs.cells if c.endswith('guests')]
-    put('gm_guests_vs_qemu_best', against_best(guests))
     several = [c for c in runs.cells if c.endswith('disks')]
     for key, name in (('rate_by_disks', OURS), ('bound_by_disks', 'guest-null')):
         one = [c for c in several if c.endswith(' 1 disks') and (name, c) in runs.iops]
