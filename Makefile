@@ -6,7 +6,9 @@
 export KVER KSRC KOBJ W C
 
 # The kernels of the host VM, and vhost_blk.ko for each.
-out := $(or $(VHOST_BLK_OUT),out)
+out := $(abspath $(or $(VHOST_BLK_OUT),out))
+override VHOST_BLK_OUT := $(out)
+export VHOST_BLK_OUT
 stock = KSRC= KOBJ= KVER=$$(cat $(out)/kernel/stock/version)
 debug = KSRC=$(out)/kernel/debug KOBJ= KVER=
 
@@ -88,7 +90,9 @@ install:
 	+@KVER=$${KVER:-$$(uname -r)} tools/build/module install
 
 clean:
-	rm -rf $(out)/module $(out)/lint $(out)/patch $(out)/vhost-blk-*.patch $(out)/vm/job.* $(out)/vm/disks.*
+	rm -rf $(out)/module $(out)/lint $(out)/patch $(out)/vhost-blk-*.patch
+	@mkdir -p $(out)/vm
+	find $(out)/vm -maxdepth 1 \( -name 'job.*' -o -name 'disks.*' \) -mmin +1440 -exec rm -rf {} +
 
 help:
 	@echo 'make               vhost_blk.ko for the running kernel (or the 6.12 of Debian, if that has no'
@@ -114,7 +118,8 @@ help:
 	@echo 'make qemu          QEMU with the vhost-blk devices, in out/qemu/'
 	@echo 'make patch         out/vhost-blk-7.3.patch for the kernel tree'
 	@echo 'make install       the module into /lib/modules (KVER=, KSRC= as above)'
-	@echo 'make clean         remove what was built of the module; kernels, QEMU and downloads stay in out/'
+	@echo 'make clean         remove what was built of the module, and what was left a day ago by runs that were'
+	@echo '                   killed; kernels, QEMU and downloads stay in out/'
 
 .PHONY: all module module-stock module-debug demo check lint selftest selftest-debug fuzz guest-test \
 	soak soak-guest soak-load soak-fuzz soak-bench bench bench-cost qemu patch install clean help

@@ -3,7 +3,8 @@
 # Sourced, never run; works from any directory.
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-out=${VHOST_BLK_OUT:-$top/out}
+out=$(realpath -m "${VHOST_BLK_OUT:-$top/out}")
+export VHOST_BLK_OUT=$out
 mkdir -p "$out"
 
 say()  { printf '%s\n' "$*" >&2; }
@@ -12,6 +13,17 @@ die()  { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
 
 # usage: what the script's first comment says.
 usage() { sed -n "/^# ${0##*/}[: ]/,/^set/{/^set/q;s/^# \{0,1\}//;p}" "$0"; }
+
+# no_arguments ARGUMENT...: there may be none, but for -h.
+no_arguments() {
+	[ $# -gt 0 ] || return 0
+	case $1 in
+	-h | --help) usage; exit ;;
+	esac
+	say "${0##*/}: unknown argument: $1"
+	usage >&2
+	exit 2
+}
 
 # as_root CMD...: run CMD as root, through sudo when we are not.
 as_root() {
