@@ -193,8 +193,9 @@ def contenders():
     if ABLATION:
         found = [c for c in found if c.name in ('ours-poll', 'guest-null', 'host')] + ablated()
     if GUEST == 'polls':
-        # A SCSI disk cannot be polled.
-        found = [c for c in found if c.name != 'vhost-scsi']
+        # A SCSI disk cannot be polled. And libvhost-user gives up (vu_panic()) when it signals a
+        # queue for which the guest wants no interrupt.
+        found = [c for c in found if c.name not in ('vhost-scsi', 'qsd')]
     for text in shlex.split(os.environ.get('OURS', '')):
         name, colon, properties = text.partition(':')
         pairs = [p.partition('=') for p in properties.split(',') if p]
