@@ -296,6 +296,7 @@ static void vhost_blk_backend_finish(struct vhost_blk_vq *ring)
 	vhost_blk_backend_close(ring->backend);
 	ring->backend = NULL;
 	mutex_unlock(&vq->mutex);
+	ring->blk->late = true;
 	vhost_blk_iotlb_forget(ring);
 }
 

@@ -286,13 +286,6 @@ static long vhost_blk_core_ioctl(struct vhost_blk *blk, unsigned int cmd,
 		if (ret)
 			return ret;
 		vhost_blk_poll_park(blk);
-		/*
-		 * A completion may have found a poller there which it is about to
-		 * queue, even if its ring has neither kick nor backend: it lends
-		 * its poller. vhost core flushes the worker after that.
-		 */
-		if (cmd == VHOST_FREE_WORKER)
-			synchronize_rcu();
 		ret = vhost_worker_ioctl(&blk->dev, cmd, argp);
 		vhost_blk_poll_unpark(blk);
 		return ret;

@@ -31,7 +31,15 @@ void vhost_blk_poll_park(struct vhost_blk *blk)
 		vhost_blk_poll_flush(poller, NULL);
 		WRITE_ONCE(poller->awake, false);
 	}
-	/* A timer may have been faster. */
+	/*
+	 * A timer may have been faster. And the last completion of a ring that has
+	 * stopped may still be about to queue its poller, on a worker that vhost
+	 * core does not flush any more once no ring is attached to it.
+	 */
+	if (blk->late) {
+		synchronize_rcu();
+		blk->late = false;
+	}
 	vhost_dev_flush(&blk->dev);
 }
 

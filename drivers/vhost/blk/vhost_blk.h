@@ -411,6 +411,7 @@ struct vhost_blk_vq {
  * @wq:	for what cannot be done without sleeping
  * @parked:	pollers return at once
  * @dying:	the owner is gone, or closes: cut short what takes long
+ * @late:	a ring has stopped, and there was no grace period since
  * @settled:	there has been an owner: the number of rings, &vhost_dev.nvqs, changes
  *		no more
  * @event:	VHOST_BLK_SET_EVENT; replaced under &vhost_dev.mutex
@@ -426,6 +427,7 @@ struct vhost_blk {
 	struct workqueue_struct *wq;
 	bool parked;
 	bool dying;
+	bool late;
 	bool settled;
 	struct eventfd_ctx __rcu *event;
 	struct vhost_blk_pin *pin;
