@@ -147,13 +147,18 @@ static unsigned int vhost_blk_pin_count(const struct vhost_iotlb *umem)
 	return n;
 }
 
-static void vhost_blk_pin_region_init(struct vhost_blk_pin_region *region,
-				      const struct vhost_iotlb_map *map)
+/* Nobody looks at the memory table before a ring runs: there may be anything. */
+static int vhost_blk_pin_region_init(struct vhost_blk_pin_region *region,
+				     const struct vhost_iotlb_map *map)
 {
-	unsigned long end = PAGE_ALIGN(map->addr + map->size);
+	unsigned long end;
 
 	region->start = map->addr & PAGE_MASK;
-	region->nr = (end - region->start) >> PAGE_SHIFT;
+	if (check_add_overflow(map->addr, map->size, &end) ||
+	    PAGE_ALIGN(end) <= region->start)
+		return -EFAULT;
+	region->nr = (PAGE_ALIGN(end) - region->start) >> PAGE_SHIFT;
+	return 0;
 }
 
 /* What is to be pinned, as the memory table says; nothing is yet. */
@@ -163,17 +168,20 @@ static struct vhost_blk_pin *vhost_blk_pin_plan(struct vhost_dev *dev)
 	unsigned int i = 0, nr = vhost_blk_pin_count(dev->umem);
 	struct vhost_blk_pin *pin;
 	unsigned long pages = 0;
-	int ret;
+	int ret = 0;
 
 	pin = kvzalloc(struct_size(pin, regions, nr), GFP_KERNEL_ACCOUNT);
 	if (!pin)
 		return ERR_PTR(-ENOMEM);
 	pin->nr = nr;
 	list_for_each_entry(map, &dev->umem->list, link) {
-		vhost_blk_pin_region_init(&pin->regions[i], map);
+		ret = vhost_blk_pin_region_init(&pin->regions[i], map);
+		if (ret)
+			break;
 		pages += pin->regions[i++].nr;
 	}
-	ret = account_locked_vm(dev->mm, pages, true);
+	if (!ret)
+		ret = account_locked_vm(dev->mm, pages, true);
 	if (ret) {
 		kvfree(pin);
 		return ERR_PTR(ret);

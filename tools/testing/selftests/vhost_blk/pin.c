@@ -405,6 +405,36 @@ static int open_with(struct vdev *d, const void *addr, size_t size)
 	return r ? r : vdev_ioctl(d, VHOST_SET_MEM_TABLE, &table);
 }
 
+/* vhost core takes any addresses as long as no ring runs. */
+TEST(memory_that_goes_round_is_refused)
+{
+	static const struct vhost_memory_region round[] = {
+		{ 1, ~0ULL, 0x1000, 0 },
+		{ 1, ~0ULL, 0, 0 },
+		{ 0, 0x100000000ULL, ~0xfffffULL, 0 },
+		{ 0, 0x1000, ~0xfffULL, 0 },
+		{ 0, 0x800, ~0xfffULL, 0 },
+	};
+	struct {
+		struct vhost_memory m;
+		struct vhost_memory_region region;
+	} table = { .m.nregions = 1 };
+	struct vdev d = {};
+	unsigned int i;
+
+	d.fd = open(VHOST_BLK_DEV, O_RDWR);
+	ASSERT_LE(0, d.fd);
+	ASSERT_EQ(0, vdev_ioctl(&d, VHOST_SET_OWNER, NULL));
+	for (i = 0; i < ARRAY_SIZE(round); i++) {
+		table.region = round[i];
+		/* If it does take them. */
+		if (!vdev_ioctl(&d, VHOST_SET_MEM_TABLE, &table))
+			EXPECT_EQ(-EFAULT, pin(&d, 1));
+		EXPECT_EQ(0, locked());
+	}
+	close(d.fd);
+}
+
 TEST(what_cannot_be_pinned_is_refused)
 {
 	struct baseline before = baseline_take();
