@@ -236,6 +236,8 @@ static int vhost_blk_backend_start(struct vhost_blk_vq *ring, int fd)
 	ret = vhost_blk_backend_alloc_reqs(ring);
 	if (ret)
 		goto err_reqs;
+	/* A reader may have had a question of its last time in its hands. */
+	vhost_blk_iotlb_forget(ring);
 	ret = vhost_blk_backend_go(ring);
 	if (ret)
 		goto err_go;

@@ -104,7 +104,7 @@ void vhost_blk_iotlb_park(struct vhost_blk_vq *ring)
 
 /*
  * Where the available index is in our own address space, for a look at it
- * without the mutex. The look may be at an old place; it is a hint.
+ * without the mutex. The look may be at an old place, until vhost_blk_iotlb_moved().
  */
 static void __user *vhost_blk_iotlb_avail(struct vhost_virtqueue *vq)
 {
@@ -114,6 +114,20 @@ static void __user *vhost_blk_iotlb_avail(struct vhost_virtqueue *vq)
 		return NULL;
 	return (void __user *)(uintptr_t)(map->addr + (uintptr_t)vq->avail -
 					  map->start);
+}
+
+/**
+ * vhost_blk_iotlb_moved - rings may lie elsewhere now: look anew
+ * @blk:	the device, owned
+ *
+ * Context: process.
+ */
+void vhost_blk_iotlb_moved(struct vhost_blk *blk)
+{
+	int i;
+
+	for (i = 0; i < blk->dev.nvqs; i++)
+		WRITE_ONCE(blk->rings[i]->avail, NULL);
 }
 
 /**
@@ -267,6 +281,7 @@ ssize_t vhost_blk_iotlb_write(struct kiocb *iocb, struct iov_iter *from)
 	lockdep_off();
 	ret = vhost_chr_write_iter(&blk->dev, from);
 	lockdep_on();
+	vhost_blk_iotlb_moved(blk);
 	return ret;
 }
 

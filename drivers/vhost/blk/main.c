@@ -310,7 +310,10 @@ static long vhost_blk_core_ioctl(struct vhost_blk *blk, unsigned int cmd,
 		ret = vhost_blk_check_busyloop(argp);
 	else
 		ret = 0;
-	return ret ?: vhost_vring_ioctl(&blk->dev, cmd, argp);
+	ret = ret ?: vhost_vring_ioctl(&blk->dev, cmd, argp);
+	if (!ret && cmd == VHOST_SET_VRING_ADDR)
+		vhost_blk_iotlb_moved(blk);
+	return ret;
 }
 
 /* The ioctls of <linux/vhost_blk.h>, for the owner only. */

@@ -672,6 +672,7 @@ void vhost_blk_event_clear(struct vhost_blk *blk);
 
 /* iotlb.c */
 void vhost_blk_iotlb_park(struct vhost_blk_vq *ring);
+void vhost_blk_iotlb_moved(struct vhost_blk *blk);
 bool vhost_blk_iotlb_ready(struct vhost_blk_vq *ring);
 bool vhost_blk_iotlb_wake(struct vhost_blk_vq *ring);
 void vhost_blk_iotlb_forget(struct vhost_blk_vq *ring);
