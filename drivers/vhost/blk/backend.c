@@ -199,7 +199,7 @@ static int vhost_blk_backend_go(struct vhost_blk_vq *ring)
 
 	mutex_lock(&vq->mutex);
 	ring->broken = false;
-	ring->bounce_wait = false;
+	ring->full = false;
 	ring->miss = false;
 	ring->avail = NULL;
 	vhost_blk_signal_init(ring);
@@ -292,6 +292,7 @@ static void vhost_blk_backend_finish(struct vhost_blk_vq *ring)
 		vhost_blk_signal_flush(ring);
 		vhost_enable_notify(&ring->blk->dev, vq);
 	}
+	WARN_ON_ONCE(ring->table_vecs || ring->bounce_bytes);
 	ring->nr_used = 0;
 	ring->miss = false;
 	vhost_blk_backend_free_reqs(ring);

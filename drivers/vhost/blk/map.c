@@ -27,6 +27,14 @@
  */
 #define VHOST_BLK_BOUNCE_MAX	SZ_16M
 
+/*
+ * Most vectors in tables that the requests of one ring may have: 64 MiB of pages
+ * that do not follow each other. A guest may name the same page in all of them, and
+ * a page's count of pins is limited, too: enough for all rings of a device. The next
+ * request waits; one that needs more by itself goes alone.
+ */
+#define VHOST_BLK_TABLE_MAX	SZ_16K
+
 static mempool_t vhost_blk_bounce_pool;
 
 /**
@@ -96,14 +104,19 @@ static bool vhost_blk_map_add(struct vhost_blk_req *req, struct page **pages,
 static int vhost_blk_map_table(struct vhost_blk_req *req, struct iov_iter *data)
 {
 	int nr = iov_iter_npages(data, INT_MAX);
+	struct vhost_blk_vq *ring = req->ring;
 
 	if (nr <= VHOST_BLK_INLINE_VECS)
 		return 0;
+	if (ring->table_vecs && ring->table_vecs + nr > VHOST_BLK_TABLE_MAX)
+		return -EAGAIN;
 	req->vecs = kvmalloc_array(nr, sizeof(*req->vecs),
 				   GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 	if (!req->vecs)
 		return -ENOMEM;
-	req->ring->stats.large++;
+	req->nr_table = nr;
+	ring->table_vecs += nr;
+	ring->stats.large++;
 	return 0;
 }
 
@@ -329,7 +342,8 @@ static bool vhost_blk_map_fits(const struct vhost_blk_req *req)
  * @data:	all of the data, in guest memory
  *
  * Context: as vhost_blk_map_data().
- * Return: 0, -EFAULT or -ENOMEM.
+ * Return: 0, -EFAULT, -ENOMEM, or -EAGAIN if the ring has too many vectors in
+ * flight at the moment: then nothing is pinned or allocated.
  */
 int vhost_blk_map_plain(struct vhost_blk_req *req, struct iov_iter *data)
 {
@@ -363,8 +377,8 @@ int vhost_blk_map_plain(struct vhost_blk_req *req, struct iov_iter *data)
  *
  * Context: the ring's worker, in the guest's address space, the ring's mutex
  * held; may sleep.
- * Return: 0; -EFAULT, -ENOMEM, or -EAGAIN if the ring has too much in bounce
- * pages at the moment: then nothing is pinned or allocated.
+ * Return: as vhost_blk_map_plain(); -EAGAIN also if the ring has too much in
+ * bounce pages at the moment.
  */
 int vhost_blk_map_data(struct vhost_blk_req *req, struct iov_iter *data,
 		       bool write)
@@ -406,6 +420,8 @@ void vhost_blk_map_release(struct vhost_blk_req *req, bool read)
 		nr = DIV_ROUND_UP(vec->bv_offset + vec->bv_len, PAGE_SIZE);
 		unpin_user_page_range_dirty_lock(vec->bv_page, nr, read);
 	}
-	if (req->vecs != req->inline_vecs)
+	if (req->vecs != req->inline_vecs) {
 		kvfree(req->vecs);
+		req->ring->table_vecs -= req->nr_table;
+	}
 }

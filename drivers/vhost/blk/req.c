@@ -172,8 +172,7 @@ static int vhost_blk_req_dispatch(struct vhost_blk_req *req,
 	case VIRTIO_BLK_T_ZONE_APPEND:
 		return vhost_blk_zone_append(req, out, in);
 	case VIRTIO_BLK_T_ZONE_REPORT:
-		vhost_blk_zone_report(req, in);
-		break;
+		return vhost_blk_zone_report(req, in);
 	case VIRTIO_BLK_T_ZONE_OPEN:
 		vhost_blk_zone_mgmt(req, REQ_OP_ZONE_OPEN);
 		break;

@@ -11,7 +11,7 @@
 static bool vhost_blk_ring_may_fetch(struct vhost_blk_vq *ring)
 {
 	return READ_ONCE(ring->vq.private_data) && !READ_ONCE(ring->broken) &&
-	       !READ_ONCE(ring->bounce_wait) && !READ_ONCE(ring->hold) &&
+	       !READ_ONCE(ring->full) && !READ_ONCE(ring->hold) &&
 	       !READ_ONCE(ring->miss);
 }
 
@@ -95,7 +95,7 @@ static bool vhost_blk_ring_start(struct vhost_blk_vq *ring, unsigned int head,
 	WRITE_ONCE(ring->inflight, ring->inflight - 1);
 	req->busy = false;
 	vhost_discard_vq_desc(&ring->vq, 1, ndesc);
-	WRITE_ONCE(ring->bounce_wait, true);
+	WRITE_ONCE(ring->full, true);
 	return false;
 }
 
@@ -189,7 +189,7 @@ static unsigned int vhost_blk_ring_reap(struct vhost_blk_vq *ring)
 	}
 	if (i) {
 		WRITE_ONCE(ring->nr_used, ring->nr_used + n);
-		WRITE_ONCE(ring->bounce_wait, false);
+		WRITE_ONCE(ring->full, false);
 	}
 	return i;
 }

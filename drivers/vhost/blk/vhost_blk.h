@@ -69,6 +69,7 @@ struct vhost_blk_vq;
  * @again:	the backend has to submit it once more
  * @refused:	ended before it reached the backend
  * @nr_vecs:	of @vecs
+ * @nr_table:	that there is room for in @vecs, if it is allocated
  * @nr_bounce:	of @bounce
  * @bounce_reserved: its pages come from the reserve
  * @prepinned:	@vecs has pages that stay pinned
@@ -111,6 +112,7 @@ struct vhost_blk_req {
 	bool again;
 	bool refused;
 	unsigned int nr_vecs;
+	unsigned int nr_table;
 	unsigned int nr_bounce;
 	bool bounce_reserved;
 	bool prepinned;
@@ -360,10 +362,11 @@ struct vhost_blk_signal {
  * @poll_flags:	VHOST_BLK_POLL_*
  * @broken:	the guest violated the ring; nothing more is taken from it
  * @hold:	nothing is taken for now
- * @bounce_wait: nothing is taken until something is reaped
+ * @full:	nothing is taken until something is reaped
  * @miss:	neither taken nor put on the used ring before the VMM has told a
  *		translation
  * @avail:	the available ring, translated; a hint
+ * @table_vecs: that requests in flight have allocated
  * @bounce_bytes: in bounce pages
  * @signal:	for what was put on the used ring
  * @capacity:	of the disk, as last seen
@@ -393,9 +396,10 @@ struct vhost_blk_vq {
 	u32 poll_flags;
 	bool broken;
 	bool hold;
-	bool bounce_wait;
+	bool full;
 	bool miss;
 	vring_avail_t __user *avail;
+	unsigned int table_vecs;
 	unsigned int bounce_bytes;
 	struct vhost_blk_signal signal;
 	u64 capacity;
@@ -646,7 +650,7 @@ void vhost_blk_range_start(struct vhost_blk_req *req, struct iov_iter *out);
 u32 vhost_blk_zone_max_append(const struct vhost_blk_backend *backend);
 u8 vhost_blk_zone_check(const struct vhost_blk_req *req, bool write);
 void vhost_blk_zone_explain(struct vhost_blk_req *req);
-void vhost_blk_zone_report(struct vhost_blk_req *req, struct iov_iter *in);
+int vhost_blk_zone_report(struct vhost_blk_req *req, struct iov_iter *in);
 void vhost_blk_zone_mgmt(struct vhost_blk_req *req, enum req_op op);
 int vhost_blk_zone_append(struct vhost_blk_req *req, struct iov_iter *out,
 			  struct iov_iter *in);

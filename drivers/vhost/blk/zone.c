@@ -249,21 +249,28 @@ static u8 vhost_blk_zone_report_fit(struct vhost_blk_req *req,
  * The report is written right into the guest's pages: however many zones there
  * are, it takes no memory of ours.
  * Context: the ring's worker, the ring's mutex held.
+ * Return: 0, or -EAGAIN as vhost_blk_map_plain().
  */
-void vhost_blk_zone_report(struct vhost_blk_req *req, struct iov_iter *in)
+int vhost_blk_zone_report(struct vhost_blk_req *req, struct iov_iter *in)
 {
 	u8 status = VIRTIO_BLK_S_UNSUPP;
+	int ret = 0;
 
 	if (vhost_blk_zoned(req->ring->backend))
 		status = vhost_blk_zone_report_fit(req, in);
-	if (!status && vhost_blk_map_plain(req, in))
+	if (!status)
+		ret = vhost_blk_map_plain(req, in);
+	if (ret == -EAGAIN)
+		return ret;
+	if (ret)
 		status = VIRTIO_BLK_S_IOERR;
 	if (status) {
 		vhost_blk_req_fail(req, status);
-		return;
+		return 0;
 	}
 	INIT_WORK(&req->work, vhost_blk_zone_report_work);
 	queue_work(req->ring->blk->wq, &req->work);
+	return 0;
 }
 
 /* What commands to one sequential zone, and appends, have in common. */

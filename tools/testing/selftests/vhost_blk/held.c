@@ -3,6 +3,7 @@
  * Requests that the disk keeps: who waits for them, who does not, and what
  * becomes of them when somebody dies.
  */
+#include <errno.h>
 #include <signal.h>
 
 #include "suite.h"
@@ -69,6 +70,103 @@ static void wait_inflight(struct __test_metadata *_metadata, struct vdev *d,
 		sleep_ms(5);
 	}
 	ASSERT_EQ(n, s.inflight);
+}
+
+/* What the module lets the requests of a ring have, at most. */
+#define MAX_VECTORS 16384
+/* The most descriptors of a chain. */
+#define MAX_SEGS 1024
+
+/*
+ * Queue reads of @pieces times @len bytes, all to the same place in the guest's memory,
+ * 512 bytes into a page.
+ */
+static int add_reads(struct vq *q, unsigned int n, unsigned int pieces, uint32_t len)
+{
+	static struct vseg seg[MAX_SEGS];
+	struct gmem *m = &q->dev->mem;
+	struct virtio_blk_outhdr *hdr = gmem_alloc(m, sizeof(*hdr), 16);
+	unsigned int i;
+	uint64_t data;
+	int r;
+
+	*hdr = (struct virtio_blk_outhdr){ .type = VIRTIO_BLK_T_IN };
+	data = gmem_addr(m, gmem_alloc(m, 512 + len, 4096)) + 512;
+	seg[0] = (struct vseg){ .addr = gmem_addr(m, hdr), .len = sizeof(*hdr) };
+	for (i = 1; i <= pieces; i++)
+		seg[i] = (struct vseg){ .addr = data, .len = len, .in = true };
+	seg[i] = (struct vseg){ .addr = gmem_addr(m, gmem_alloc(m, 1, 1)),
+				.len = 1, .in = true };
+	for (i = 0; i < n; i++) {
+		r = vq_add(q, seg, pieces + 2, VQ_INDIRECT, q);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+/* Wait for so many reads; 0 if each got all of its bytes. */
+static int wait_reads(struct vq *q, unsigned int n, uint32_t bytes)
+{
+	void *cookie;
+	uint32_t len;
+	int r;
+
+	while (n) {
+		r = vq_get(q, &cookie, &len);
+		if (!r)
+			r = vq_wait(q, 30000) ?: -EAGAIN;
+		if (r == -EAGAIN)
+			continue;
+		if (r < 0)
+			return r;
+		if (len != bytes + 1)
+			return -EIO;
+		n--;
+	}
+	return 0;
+}
+
+TEST_F(held, a_ring_has_only_so_many_pages_in_flight)
+{
+	unsigned int n = 64, pieces = 300, some = MAX_VECTORS / pieces;
+	struct vhost_blk_stats s;
+	char buf[4096];
+
+	ASSERT_GT(n, some);
+	ASSERT_EQ(0, blkdev_hold(&self->disk));
+	ASSERT_EQ(0, add_reads(self->q, n, pieces, 512));
+	vq_kick(self->q);
+	wait_inflight(_metadata, &self->d, 0, some);
+	sleep_ms(50);
+	ASSERT_EQ(0, vdev_stats(&self->d, 0, &s));
+	EXPECT_EQ(some, s.inflight);
+	EXPECT_EQ(0, vq_pending(self->q));
+	EXPECT_EQ(0, blk_read(self->other, 0, buf, sizeof(buf)));
+	ASSERT_EQ(0, blkdev_release(&self->disk));
+	EXPECT_EQ(0, wait_reads(self->q, n, pieces * 512));
+}
+
+TEST_F(held, a_request_that_needs_more_pages_than_that_goes_alone)
+{
+	unsigned int pieces = MAX_SEGS - 2;
+	uint32_t len = 65536;
+	struct vhost_blk_stats s;
+
+	/* 17 pages each */
+	ASSERT_LT(MAX_VECTORS, 17 * pieces);
+	ASSERT_GE(BLKDEV_SIZE, (uint64_t)pieces * len);
+	ASSERT_EQ(0, blkdev_hold(&self->disk));
+	ASSERT_EQ(0, add_reads(self->q, 1, 9, 512));
+	ASSERT_EQ(0, add_reads(self->q, 2, pieces, len));
+	vq_kick(self->q);
+	wait_inflight(_metadata, &self->d, 0, 1);
+	sleep_ms(50);
+	ASSERT_EQ(0, vdev_stats(&self->d, 0, &s));
+	EXPECT_EQ(1, s.inflight);
+	ASSERT_EQ(0, blkdev_release(&self->disk));
+	EXPECT_EQ(0, wait_reads(self->q, 1, 9 * 512));
+	EXPECT_EQ(0, wait_reads(self->q, 2, pieces * len));
 }
 
 TEST_F(held, a_slow_disk_does_not_hold_up_another_ring)
